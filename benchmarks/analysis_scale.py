@@ -1,11 +1,11 @@
-"""How long a report of a large journal takes, and how much memory: beside a bare DuckDB query over the same files, in one run.
+"""Time and memory of a report of a large journal, compared with a bare DuckDB query over the same files, in one run.
 
     python benchmarks/analysis_scale.py [--calls 10000000] [--units 1200000] [--python] [--keep DIR]
 
-Writes a journal of an A/B test (half as many outcomes as calls, Pareto-distributed activity), and sums it up: the JSON lines by
-the database, and the same after compaction; `bare` is a GROUP BY in DuckDB with the same join of outcomes to calls, which gives
-calls and sums by arm and metric and nothing else. Ratios are of processor time; memory is the peak of a process of its own.
-With `--python`, the Python reader reads it, too. The verdict, which is made line by line, is not in these figures.
+Writes a journal of an A/B test (half as many outcomes as calls, Pareto-distributed activity), and summarises it: the JSON lines
+in the database, and the same after compaction; `bare` is a GROUP BY in DuckDB with the same join of outcomes to calls, which
+returns only calls and sums by arm and metric. Ratios are of processor time; memory is the peak of a separate process. With
+`--python`, the Python reader reads it, too. These figures do not include the verdict, which is computed line by line.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def main() -> None:
         for what in _READINGS:
             if what == "report in Python" and not options.python:
                 continue
-            # A process of its own: the peak of memory never falls.
+            # A separate process, because the peak of memory never decreases.
             done = subprocess.run(
                 [sys.executable, __file__, "--one", what, str(folder)], capture_output=True, text=True, check=True
             )

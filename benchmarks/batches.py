@@ -1,12 +1,11 @@
-"""What a batch costs for each row, beside the bare call and a batch router written by hand.
+"""The cost of a batch per row, compared with the bare call and a hand-written batch router.
 
     python benchmarks/batches.py [--rows 100000] [--rounds 7]
 
-The models only return their rows, and each row has a unit beside it. The router written by hand does the least that is an A/B
-test of a batch: it hashes each distinct unit, splits the rows, calls both models, puts the answers into order, and appends a
-tuple for each row to a list; it records nothing else. "All threads" is the processor's time of the process until all rows are
-in the journal. Costs are processor time, the least of all rounds. At the end: whether rows were lost, and the memory that a
-batch needs until it is written.
+The models only return their rows, and each row has a unit. The hand-written router is a minimal A/B test of a batch: it hashes
+each distinct unit, splits the rows, calls both models, orders the answers, and appends a tuple for each row to a list; it
+records nothing else. "All threads" is the processor time of the process until all rows are in the journal. Costs are processor
+time, the least of all rounds. At the end: whether rows were lost, and the memory that a batch needs until it is written.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def resident() -> float:
 
 
 def least(rounds, call, after=lambda: None) -> tuple[float, float]:
-    """Least processor time of this thread, and of the process with what comes after."""
+    """Return the least processor time of this thread, and of the process until everything is written."""
     own, whole = [], []
     for _ in range(rounds):
         gc.collect()
@@ -68,7 +67,7 @@ def least(rounds, call, after=lambda: None) -> tuple[float, float]:
 
 
 def measure(number: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Nanoseconds a row, by what is measured."""
+    """Return nanoseconds per row, by subject."""
     import numpy as np
 
     figures: dict[str, dict[str, float]] = {}
@@ -104,7 +103,7 @@ def measure(number: int, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def memory(number: int) -> dict[str, float]:
-    """What a batch needs in memory until it is written, with rows and units that are there anyway."""
+    """Return the memory that a batch needs until it is written, without its rows and units."""
     rows, units = list(range(number)), [f"user-{index % 1_000}" for index in range(number)]
     with tempfile.TemporaryDirectory() as folder:
         runtime = Runtime(journal=folder)

@@ -1,12 +1,11 @@
-"""The budget that the README states, measured: what a call costs more, what a shadow costs its caller, how long a process takes
-to end while shadows hang, and what a kill -9 loses.
+"""Measures the budget: a call, a shadow for its caller, the end of a process while shadows hang, and the loss of a kill -9.
 
     make bench, or: python benchmarks/budget.py [--json] [--calls 20000] [--kills 20]
 
-Everything is measured in fresh processes on this machine. Calls are timed one by one, the bare and the decorated function in
-turn; what is said is the difference of their quantiles, so that the clock's own cost is in neither. A kill comes at a random
-moment of a process that calls without a pause, about 1,000 times a second; lost is what it had been answered and the journal
-does not hold.
+Everything is measured in fresh processes on this machine. Calls are timed one by one, alternating between the bare and the
+decorated function; the figure is the difference of their quantiles, which cancels the cost of the clock. A process that calls
+without a pause, about 1,000 times a second, is killed at a random moment; a call is lost if it was answered but is not in the
+journal.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def quantile(values: list[int], q: float) -> float:
 
 
 def calls(count: int, journal: str) -> dict[str, dict[str, float]]:
-    """Added microseconds a call at p50 and p99, by what is decorated."""
+    """Return the added microseconds per call at p50 and p99, by subject."""
     from rollout_sdk import ABTest, Runtime, Shadow, rollout
 
     def decorate(strategy: Any, runtime: Runtime, key: str) -> Any:
@@ -93,7 +92,7 @@ time.sleep(0.3)
 
 
 def exits(runs: int) -> dict[str, float]:
-    """Median seconds from the end of the main module to the end of the process, by what the shadows do."""
+    """Return the median seconds from the end of the main module to the end of the process, by the shadows' behaviour."""
     from time import time
 
     found = {}

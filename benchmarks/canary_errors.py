@@ -1,10 +1,10 @@
-"""How often the canary is wrong when it looks fifty times, over whole plans; and with --power, how fast it is right.
+"""Error rates of the canary with fifty looks, over whole plans; with --power, the sample until it decides correctly.
 
 Every experiment sends simulated calls through the SDK's own evidence, judge and transitions (`worlds.canary`). In the A/A
-worlds, candidate and control are alike: every rollback and every gate that passes is an error, and so is every alarm about
-the shares or the labels. At the margin, the candidate is worse by exactly as much as is not acceptable any more: every
-guardrail that passes is an error. At harm, it is worse by exactly what is still tolerated: every rollback is one. None may be
-more frequent than alpha, plus three standard errors of the experiments made.
+worlds, candidate and control are identical: every rollback and every passed gate is an error, and so is every alarm about
+the shares or the labels. At the margin, the candidate is worse by exactly the smallest unacceptable amount: every passed
+guardrail is an error. At harm, it is worse by exactly the largest tolerated amount: every rollback is an error. No error may be
+more frequent than alpha, plus three standard errors of the experiments.
 
     python benchmarks/canary_errors.py [--experiments 400] [--looks 50] [--only ramp] [--mode same] [--jobs 2] [--power]
 """
@@ -35,11 +35,11 @@ COUNTED: dict[str, tuple[tuple[str, float], ...]] = {
     "margin": (("guardrail passed", ALPHA), ("invalid", SRM_ALPHA)),
     "harm": (("rolled back", ALPHA), ("invalid", SRM_ALPHA)),
 }
-"""What is an error in which mode, and how often it may be made."""
+"""The errors of each mode, and their permitted rates."""
 
 
 def exceeded(made: Counter[str], experiments: int, mode: Mode) -> list[str]:
-    """The errors that were made more often than may be; and what could not be judged at all."""
+    """Return the errors that are too frequent, and the checks that could not be judged."""
     # One event whose probability is .001 shows nothing, however few the experiments.
     most = {name: max(experiments * bound(experiments, alpha), float(alpha > 0)) for name, alpha in COUNTED[mode]}
     found = [name for name, number in most.items() if made[name] > number]

@@ -1,4 +1,4 @@
-"""Draws docs/canary.svg: how the evidence grows with every error, for a healthy candidate and for two bad ones.
+"""Draws docs/canary.svg: the evidence of harm after every error, for a healthy candidate and for two bad ones.
 
 python benchmarks/canary_picture.py docs/canary.svg
 """

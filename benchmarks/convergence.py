@@ -1,4 +1,4 @@
-"""How soon every process follows: four processes on one SQLite file, one abort, and the time until the last has stopped.
+"""The time until every process follows: four processes on one SQLite file, one abort, and the time until the last has stopped.
 
 python benchmarks/convergence.py [--processes 4] [--rounds 10]
 """

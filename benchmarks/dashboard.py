@@ -1,7 +1,7 @@
-"""What the dashboard needs for a large journal, many browsers and many rollouts; and how long the report as a page takes.
+"""Time and memory of the dashboard for a large journal, many browsers and many rollouts; and the time of a report as a page.
 
-The journal is written by the SDK, then read and followed by the dashboard in a process of its own. Beyond 100,000 lines, the
-rest is written directly, in the same form, as that of a second process: ten million calls would take an hour on a busy machine.
+The SDK writes the journal; the dashboard reads and follows it in a separate process. Beyond 100,000 lines, the rest is written
+directly, in the same form, as that of a second process: ten million calls would take an hour on a busy machine.
 
     python benchmarks/dashboard.py [--lines 1000000] [--browsers 50] [--rollouts 1000]
 """
@@ -114,7 +114,7 @@ def listening(address: str, stop: threading.Event) -> None:
 
 
 def measure(folder: Path, browsers: int) -> None:
-    """Start the dashboard, and print what it needs."""
+    """Start the dashboard, and print its time and memory."""
     command = [sys.executable, "-m", "rollout_sdk.cli", "dashboard", str(folder), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}) as server:
         try:

@@ -1,16 +1,16 @@
-"""What a fleet costs its store, and how soon it follows: real servers, and 1,000 simulated processes.
+"""The load of a fleet on its store, and the time until it follows a change: real servers, and 1,000 simulated processes.
 
 python benchmarks/fleet.py ADDRESS [--processes 8] [--seconds 30]
 python benchmarks/fleet.py --simulate [--processes 1000] [--seconds 60] [--rollouts 1]
 python benchmarks/fleet.py --evidence
 
-With an address of an empty store (redis://..., postgresql://..., sqlite:///...), processes of their own serve one canary that
-is judged, while an operator changes it every two seconds. Each counts what it asks the store, and the bytes of the texts.
+With the address of an empty store (redis://..., postgresql://..., sqlite:///...), separate processes serve one judged canary,
+while an operator changes it every two seconds. Each process counts its requests to the store, and the bytes of the texts.
 
-The simulation runs the SDK's own code in all processes, by a clock of its own: each has a runtime, a reconciler and evidence,
-on one store in memory. A request takes `--network-ms` there and back, and waits until the store has served those before it, one
-after the other, each for `--service-us` and its bytes at `--megabytes`: a model of one Redis. What the SDK computes between two
-requests takes as long as it takes here, in processor time.
+The simulation runs the SDK's own code in all processes, on a simulated clock: each has a runtime, a reconciler and evidence, on
+one store in memory. A request takes `--network-ms` for the round trip, and waits until the store has served earlier ones, one
+after the other, each for `--service-us` plus its bytes at `--megabytes`: a model of one Redis. Computation of the SDK between
+two requests takes its processor time on this machine.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PLAN = Canary(
 
 
 class Counting:
-    """A store that counts what it is asked, and the bytes of the texts."""
+    """A store that counts requests, and the bytes of the texts."""
 
     def __init__(self, store: Any) -> None:
         self.store, self.asked, self.bytes = store, Counter(), Counter()
@@ -93,7 +93,7 @@ def model_in(runtime: Runtime, key: str = KEY) -> Any:
 
 
 def serve(address: str, seconds: float, calls_a_second: float) -> None:
-    """One process: serves, and prints what it has asked and when it has seen which revision."""
+    """One process: serves, and prints its requests, and when it has seen each revision."""
     store = Counting(store_at(address))
     runtime = Runtime(store=store)
     model, seen, served = model_in(runtime), {}, 0
@@ -112,7 +112,7 @@ def serve(address: str, seconds: float, calls_a_second: float) -> None:
 
 
 def measure(address: str, processes: int, seconds: float, calls_a_second: float) -> None:
-    """Start the processes, change the rollout, and print what they saw."""
+    """Start the processes, change the rollout, and print what they have seen."""
     command = [sys.executable, __file__, address, "--serve", "--seconds", str(seconds), "--calls", str(calls_a_second)]
     started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     for each in started:
@@ -163,7 +163,7 @@ class Process(greenlet):
 
 
 class World:
-    """A clock, what happens when, and a store that serves one request after the other."""
+    """A clock, a schedule of events, and a store that serves one request after the other."""
 
     def __init__(self, network_s: float, service_s: float, bytes_a_second: float) -> None:
         self.network_s, self.service_s, self.bytes_a_second = network_s, service_s, bytes_a_second
@@ -201,7 +201,7 @@ class World:
                 who.switch()
 
     def ask(self, name: str, *args: Any) -> Any:
-        """A request of the process that runs now: what it has computed since its last one takes time, too."""
+        """Make a request of the current process; its computation since the last request takes time, too."""
         self.wait(time.process_time() - self.used + self.network_s / 2)
         before = self.store.bytes[name]
         answer = getattr(self.store, name)(*args)
@@ -226,7 +226,7 @@ class Reached:
 def live(world: World, keys: list[str], calls_a_second: float, seen: dict[int, float]) -> None:
     """One simulated process; notes when it has seen which revision."""
     runtime, rng = Runtime(store=Reached(world), time_ns=lambda: int(world.now_s * 1e9)), random.Random(world.number)
-    # No thread of its own: it is one of the simulation's.
+    # Without its own thread: the simulation runs it.
     runtime.reconciler.start, runtime.reconciler.store._threads = lambda: None, None
     models = [model_in(runtime, key) for key in keys]
     add_calls(runtime, rng, 300)
@@ -261,7 +261,7 @@ def move(world: World, changed: dict[int, float]) -> None:
 
 
 def simulate(options: argparse.Namespace) -> None:
-    """Print what the store of so many processes is asked, and how soon they follow."""
+    """Print the load of this number of processes on their store, and the time until they follow a change."""
     world = World(options.network_ms / 1e3, options.service_us / 1e6, options.megabytes * 1e6)
     # It would look through the objects of all processes, on the time of one.
     gc.disable()
@@ -289,7 +289,7 @@ def simulate(options: argparse.Namespace) -> None:
 
 
 def weigh() -> None:
-    """Print what a process publishes after so many calls of as many users, and what reading and adding it up costs a judge."""
+    """Print the size of a process's sums after this number of calls of as many users, and a judge's cost to add them up."""
     world = World(0.0, 0.0, inf)
     runtime, rng, calls = Runtime(store="memory:", time_ns=lambda: int(world.now_s * 1e9)), random.Random(1), 0
     model_in(runtime)

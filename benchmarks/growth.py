@@ -1,11 +1,11 @@
-"""Whether a call costs more, or memory grows, with the number of rollouts, of units, of threads, or of calls so far.
+"""The cost of a call, and the growth of memory, by number of rollouts, units, threads, and calls so far.
 
     python benchmarks/growth.py [--calls 1000000] [--units 1000000]
 
-Each row is a process of its own, with a journal, and says what one call costs (the least of rounds of 20,000 calls, each
-round written before the next begins), how much memory has grown since the warm-up, and what was lost. Rows for threads call
-as fast as they can for two seconds: in Python with a global interpreter lock, more threads do not call more often; what
-matters is that they do not call less. Under such a load facts are sampled or dropped on purpose, so no "lost" is shown.
+Each row is a separate process with a journal, and shows the cost of one call (the least of rounds of 20,000 calls, each round
+written before the next begins), the growth of memory since the warm-up, and lost facts. Rows for threads call as fast as
+possible for two seconds: in Python with a global interpreter lock, more threads do not make more calls, but should not make
+fewer. Under such a load facts are sampled or dropped on purpose, so "lost" is not shown.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def models(number: int, runtime: Runtime):
 
 
 def calls(rollouts: int, units: int, number: int, folder: str) -> dict[str, float]:
-    """What a call costs, over so many calls of so many rollouts with so many units."""
+    """Measure the cost of a call, for these numbers of calls, rollouts and units."""
     runtime = Runtime(journal=folder)
     served = models(rollouts, runtime)
     costs, before = [], 0.0

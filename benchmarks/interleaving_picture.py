@@ -1,4 +1,4 @@
-"""Draws docs/interleaving.svg: one page as it is served, coloured by the ranker that placed each item.
+"""Draws docs/interleaving.svg: one served page, coloured by the ranker that placed each item.
 
 python benchmarks/interleaving_picture.py docs/interleaving.svg
 """

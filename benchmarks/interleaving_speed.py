@@ -2,7 +2,7 @@
 
     python benchmarks/interleaving_speed.py [--repeats 30]
 
-Least and median of the repeats: the least says what the code costs, the median what this machine makes of it.
+Least and median of the repeats: the least is the cost of the code, the median includes the noise of this machine.
 """
 
 from __future__ import annotations

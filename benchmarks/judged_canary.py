@@ -1,14 +1,14 @@
-"""How often a judge of shadows is wrong, alone and corrected by people; and how many labels that takes.
+"""Error rates of a judge of shadows, alone and corrected by people; and the number of labels that it needs.
 
-Every experiment draws pairs of answers: people prefer the candidate by a true amount on average, and a judge says what people
-say with some correlation and a bias of its own. The pairs go through the SDK's own evidence and judge, look by look, once with
-the judge's preferences and once with people's labels alone. All experiments of a line are drawn together, and numpy estimates
-each look; the SDK's judge is asked at every look at which that estimate may decide anything, and its answer counts.
+Every experiment draws pairs of answers: people prefer the candidate by a true amount on average, and a judge agrees with them
+with some correlation and a bias of its own. The pairs go through the SDK's own evidence and judge, look by look, once with the
+judge's preferences and once with people's labels only. All experiments of a line are drawn together, and numpy estimates each
+look; the SDK's judge is called at every look at which that estimate may decide anything, and its answer counts.
 
-- margin: the candidate is worse by exactly the margin (.05). Every PASS is an error, of which at most alpha may be made, plus
-  three standard errors of the experiments. Beside it: how often the judge alone would have passed it, by the same e-value.
-- worse: it is worse by .15, and is to fail.
-- equal: it is as good as the control, and is to pass.
+- margin: the candidate is worse by exactly the margin (.05). Every PASS is an error, whose rate may be at most alpha, plus
+  three standard errors of the experiments. For comparison: how often the judge alone would have passed it, by the same e-value.
+- worse: it is worse by .15, and should fail.
+- equal: it is as good as the control, and should pass.
 
     python benchmarks/judged_canary.py [--experiments 300] [--looks 200] [--pairs 20000] [--mode margin] [--jobs 2]
 """
@@ -21,6 +21,7 @@ import sys
 import time
 from array import array
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -65,7 +66,7 @@ class Run:
 
 
 def drawn(rng: np.random.Generator, cell: Cell, pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """What people and the judge say about so many pairs of so many experiments."""
+    """Draw the preferences of people and of the judge, for these numbers of pairs and experiments."""
     truth, bias = TRUTHS[cell.mode], JUDGES[cell.judge]
     wins = (1 - TIES + truth) / 2
     people = rng.choice([1.0, 0.0, -1.0], size=pairs, p=[wins, TIES, 1 - TIES - wins])
@@ -156,7 +157,7 @@ class Experiments:
         return reached(mean, error, occupied, sign=1, null=-MARGIN)
 
     def judged(self, experiment: int) -> str:
-        """What the SDK's judge says about an experiment so far."""
+        """Return the verdict of the SDK's judge about an experiment so far."""
         step = Step(0, shadow=1.0, min_units=0, min_time=0)
         criteria = Criteria(steps=[step], guardrails=[Guardrail("judge.preference", margin=MARGIN, audit=self.cell.audit)])
         situation = Situation(
@@ -206,12 +207,18 @@ def run(cell: Cell, number: int, *, pairs: int, looks: int, judged: bool = True)
     return [found[each] for each in range(number)]
 
 
+@cache
+def people_alone(audit: float, mode: str, number: int, pairs: int, looks: int) -> list[Run]:
+    """The experiments with people's labels alone, which are the same whatever the judge says."""
+    return run(Cell("random", 0.0, audit, mode), number, pairs=pairs, looks=looks, judged=False)
+
+
 def row(task: tuple[Cell, int, int, int]) -> tuple[str, bool]:
     """A line of the table, and whether more errors were made than may be."""
     cell, experiments, pairs, looks = task
     begin = time.perf_counter()
     runs = run(cell, experiments, pairs=pairs, looks=looks)
-    people = [] if cell.mode == "margin" else run(cell, experiments, pairs=pairs, looks=looks, judged=False)
+    people = [] if cell.mode == "margin" else people_alone(cell.audit, cell.mode, experiments, pairs, looks)
     shares = [sum(each.outcome == outcome for each in runs) / experiments for outcome in ("PASS", "FAIL")]
     wanted = {"worse": "FAIL", "equal": "PASS"}.get(cell.mode)
     needed = [np.median([each.labels for each in these if each.outcome == wanted] or [math.nan]) for these in (runs, people)]

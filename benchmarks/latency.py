@@ -1,11 +1,11 @@
-"""How long single calls take while others come: at 1,000 and 10,000 calls a second, from the median to one in a thousand.
+"""The latency of calls under load: at 1,000 and 10,000 calls a second, from the median to one in a thousand.
 
     python benchmarks/latency.py [--seconds 10] [--passes 3]
 
-A process calls at a steady rate, sleeps until the next call is due, and notes how long each call took: once the bare
-function, once the same decorated, under an A/B test with a journal; so the recorder's thread works meanwhile, and takes the
-interpreter's lock from the caller now and then. Processes take turns, and the calls of all passes are put together. A machine
-that is busy with other work shows in the tails of both.
+A process calls at a steady rate, sleeps until the next call is due, and records the duration of each call: once of the bare
+function, once of the same function decorated, under an A/B test with a journal; so the recorder's thread works in the meantime,
+and sometimes takes the interpreter's lock from the caller. Processes take turns, and the calls of all passes are combined.
+Other work on the machine shows in the tails of both.
 """
 
 from __future__ import annotations

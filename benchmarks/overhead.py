@@ -1,15 +1,16 @@
-"""What a decorated call costs over the bare call, beside the peers that are installed and a router written by hand.
+"""The cost of a decorated call over the bare call, compared with the installed peers and a hand-written router.
 
     make bench, or: python benchmarks/overhead.py [--json] [--passes 5] [--check benchmarks/baseline.json] [--picture FILE]
 
-Each row has a process of its own; the rows take turns, in another order each pass, so that the machine's noise meets all alike.
-A row's figure is processor time of the calling thread, in microseconds a call over the bare call: the least of all rounds, and
-the median. Read the ratios, which come of one run, rather than the figures, which are the machine's.
+Each row has its own process; the rows take turns, in another order each pass, so that the machine's noise affects all alike. A
+row's figure is processor time of the calling thread, in microseconds per call over the bare call: the least of all rounds, and
+the median. Read the ratios, which come from one run, rather than the figures, which depend on the machine.
 
-Besides: what a second of calls costs the process, the recorder's and the journal's threads included; whether facts are lost at
-100,000 calls a second; calls that come one at a time; what the imports cost; and whether memory grows with the number of units.
+It also measures: the cost of a second of calls for the process, including the recorder's and the journal's threads; whether
+facts are lost at 100,000 calls a second; calls that come one at a time; the imports; and the growth of memory with the number
+of units.
 
-`--check` compares the ratios with a baseline and fails where one is worse by more than a quarter; `--write` makes the baseline.
+`--check` compares the ratios with a baseline and fails if one is worse by more than a quarter; `--write` writes the baseline.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ async def rounds_of_coroutines(call: Any, number: int) -> list[float]:
 
 
 def measure_row(name: str) -> dict[str, float] | None:
-    """One pass of a row; None if what it needs is not installed."""
+    """Run one pass of a row; return None if its peer is not installed."""
     make, number, needs = ROWS[name]
     try:
         call, without = make()
@@ -175,7 +176,7 @@ print(json.dumps({"units": number, "grown_mib": resident() - before, "lost": mod
 
 
 def in_fresh_interpreter(*arguments: str, cache: str | None = None) -> Any:
-    """What a program says in JSON, with compiled files in `cache`."""
+    """Run a program with compiled files in `cache`, and return its JSON output."""
     environment = dict(os.environ)
     if cache is not None:
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -185,7 +186,7 @@ def in_fresh_interpreter(*arguments: str, cache: str | None = None) -> Any:
 
 
 def imports(repeats: int = 5) -> dict[str, dict[str, float]]:
-    """What imports cost in fresh interpreters, from compiled files; the least of several."""
+    """Return the cost of imports in fresh interpreters, from compiled files; the least of several runs."""
     programs = {
         "its four dependencies": DEPENDENCIES,
         "rollout_sdk": ["rollout_sdk"],
@@ -251,7 +252,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def check(rows: dict[str, dict[str, Any]], baseline: dict[str, float]) -> list[str]:
-    """What has become worse than the baseline by more than the tolerance."""
+    """Return the ratios that are worse than the baseline by more than the tolerance."""
     return [
         f"{name} costs {rows[name]['times_the_floor']:.2f} times the router written by hand; the baseline is {before:.2f}, and "
         f"{before * TOLERANCE:.2f} is allowed."

@@ -1,10 +1,10 @@
-"""How often a report is wrong: SHIP without an effect, DO NOT SHIP with one, and intervals that miss the truth.
+"""Error rates of reports: SHIP without an effect, DO NOT SHIP with one, and intervals that miss the true value.
 
 Each world is an A/B test with a gate on clicks and a guardrail on spend, reported once a day. Users differ in how often they
-call and how readily they click. Wrong is, at any of the daily looks:
+call and how readily they click. These are errors, at any of the daily looks:
 
-- SHIP, where the candidate has no effect;
-- DO NOT SHIP, where clicks have exactly the effect worth having, and spend has none;
+- SHIP, if the candidate has no effect;
+- DO NOT SHIP, if clicks have exactly the effect worth having, and spend has none;
 - an interval of the block (which holds at every look) that does not contain the true difference.
 
 The last column is the coverage of the intervals of `--full`, of one arm at one look.
@@ -65,7 +65,7 @@ WORLDS = (
 
 @define
 class Counts:
-    """What went wrong in the runs of a world."""
+    """The errors in the runs of a world."""
 
     runs: int = 0
     shipped: int = 0
@@ -140,7 +140,7 @@ def run(world: World, seed: int, effect: float, counts: Counts) -> None:
 
 
 def measured(worlds: Sequence[World], runs: int) -> Mapping[str, tuple[Counts, Counts]]:
-    """What goes wrong in each world, without an effect and with the one worth having."""
+    """Print the errors in each world, without an effect and with the effect worth having."""
     found = {}
     for world in worlds:
         none, worth = Counts(), Counts()

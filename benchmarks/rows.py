@@ -1,7 +1,7 @@
-"""The rows of the table of overhead.py: what is called, with everything that it needs, in a process of its own.
+"""The rows of the table of overhead.py: each creates its subject and everything that it needs, in a separate process.
 
-The work is the same for all: decide which of two functions a user gets at a split of 10 %, and call it. A row is a function
-that returns what is called with a user, and what is called instead for the bare cost that is taken off.
+The task is the same for all: decide which of two functions a user gets at a split of 10 %, and call it. A row is a function
+that returns the function to call with a user, and the bare function whose cost is subtracted.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def interleaved() -> Row:
     return of(Interleave(), lambda user_id, query: ITEMS[:], lambda user_id, query: ITEMS[::-1])
 
 
-# Peers: what they do to decide, and the function that they name -------------------------------------------------------------
+# Peers: their decision, and a call of the selected function ------------------------------------------------------------------
 
 
 def eppo() -> Row:
@@ -279,4 +279,4 @@ ROWS: dict[str, tuple[Callable[[], Row], int, str]] = {
     "unleash, flexible rollout": (unleash, 200, "UnleashClient"),
     "laboratory, both functions run": (laboratory, 200, "laboratory"),
 }
-"""By name: what makes it, how many calls a round has, and what installs it."""
+"""By name: its constructor, the calls of a round, and the package to install."""

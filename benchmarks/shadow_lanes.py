@@ -1,4 +1,4 @@
-"""What a shadow in a process costs beside one in a thread, and what becomes of callers while a candidate holds the GIL.
+"""The cost of a shadow in a process compared with one in a thread, and the latency of callers while a candidate holds the GIL.
 
 Run it from the repository: python benchmarks/shadow_lanes.py
 """

@@ -1,14 +1,14 @@
-"""What a hung shadow does to the control: a candidate that sleeps 10 s, at 100 calls a second.
+"""The effect of a hung shadow on the control: a candidate that sleeps 10 s, at 100 calls a second.
 
     make bench, or: python benchmarks/shadow_load.py [--json] [--seconds 12] [--control burn] [--candidate-s 10]
 
-Every 10 ms, three calls of the same control in turn, in another order each time: bare, bare again, and decorated with a shadow
-on every call. The two bare series say how far two equal series are apart on this machine: its noise. In every third second
-nothing is decorated, and the bare calls of these quiet seconds say what the background costs even those who do not call it.
+Every 10 ms, the same control is called three times, in another order each time: bare, bare again, and decorated with a shadow
+on every call. The difference between the two bare series is the noise of this machine. In every third second nothing is
+decorated, and the bare calls of these quiet seconds show the cost of the background for code that does not use rollouts.
 
-Said are p50 and p99 of each, and decorated over bare (both series together) with a 95 % interval from 2,000 resamples of 100
-ms blocks; how the shadows ended, read from the journal after the process ended, so that every one is accounted for or is not;
-and how long the process took to exit while shadows hung.
+The output is p50 and p99 of each, and decorated over bare (both series together) with a 95 % interval from 2,000 resamples of
+100 ms blocks; the ends of the shadows, read from the journal after the process has ended, so that each must be accounted for;
+and the time until the process exits while shadows hang.
 """
 
 from __future__ import annotations

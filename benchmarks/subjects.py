@@ -1,11 +1,11 @@
 """Subjects of benchmarks that are called in bursts and without a pause, in one process.
 
-caller path   Short bursts, begun while the background thread gathers facts and sleeps: nothing but the caller runs. This is
-              what a request pays. The subjects take turns in another order each round, so that the machine's noise meets all
-              alike; the least of all rounds, and the median.
-saturated     One thread that does nothing but call, without a pause: the background thread then competes for the interpreter's
-              one lock, so that its work is in the figure. This is what a core pays. When the queue is full, facts are dropped
-              and counted; their share is said, because a dropped fact costs less.
+caller path   Short bursts, started while the background thread gathers facts and sleeps: only the caller runs. This is the cost
+              of a request. The subjects take turns in another order each round, so that the machine's noise affects all alike;
+              the least of all rounds, and the median.
+saturated     One thread that calls without a pause: the background thread then competes for the interpreter's lock, so that its
+              work is in the figure. This is the cost of a core. When the queue is full, facts are dropped and counted; their
+              share is shown, because a dropped fact costs less.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ async def acandidate(user_id: str, query: str) -> None:
 
 @define
 class Subject:
-    """Something to call, and what it is compared with.
+    """A function to call, and the one that it is compared with.
 
     Attributes:
         name: What it is.
@@ -162,7 +162,7 @@ class Subject:
 
 
 def ours(name: str, strategy: Any, control: Any = bare, other: Any = candidate, **options: Any) -> Subject:
-    """A decorated function, with a runtime of its own."""
+    """Return a decorated function with its own runtime."""
     runtime = Runtime(**{option: options.pop(option) for option in ("journal", "telemetry") if option in options})
     call = rollout(candidate=other, strategy=strategy, effects="read", unit="user_id", key="bench", runtime=runtime)(control)
     return Subject(name, call, runtime=runtime, **options)

@@ -1,11 +1,11 @@
-"""What each signal costs a call, and a fully observed call beside the bare SDK calls that emit the same, in one run.
+"""The cost of each signal per call, and a fully observed call compared with the bare OpenTelemetry calls that emit the same.
 
     make bench, or: python benchmarks/telemetry.py [--json] [--rounds 40]
 
 The OpenTelemetry SDK is on: a batch processor whose exporter drops everything, and a metric reader. `bare SDK` is the same
-routing without us: two functions, a coin, and written by hand the spans, attributes, event and instruments that a routed call
-emits. The bar is that a routed call costs at most 1.25 times as much, both on the caller's path and saturated (see
-subjects.py for what these are). Read the ratios, which come of one run, rather than the figures, which are the machine's.
+routing without rollout_sdk: two functions, a coin, and hand-written spans, attributes, event and instruments of a routed call.
+The limit is that a routed call costs at most 1.25 times as much, both on the caller's path and saturated (defined in
+subjects.py). Read the ratios, which come from one run, rather than the figures, which depend on the machine.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def tracers(sampler: Any = None) -> TracerProvider:
 
 
 def routed(name: str, *, sampler: Any = None, **settings: Any) -> Subject:
-    """A decorated function whose runtime emits what the settings say."""
+    """Return a decorated function whose runtime emits the signals of these settings."""
     provider, meters = tracers(sampler), MeterProvider([InMemoryMetricReader()])
     telemetry = Telemetry(**{**QUIET, **settings}, tracer_provider=provider, meter_provider=meters)
     return ours(name, ABTest(0.1), telemetry=telemetry, settle=provider.force_flush, most=MOST_CALLS)
@@ -91,7 +91,7 @@ def as_records(name: str) -> Subject:
 
 
 def bare_sdk(name: str, *, metrics: bool) -> Subject:
-    """What a routed call emits, written by hand with the leanest calls that OpenTelemetry has."""
+    """Emit the signals of a routed call, hand-written with the cheapest calls of OpenTelemetry."""
     provider = tracers()
     tracer = provider.get_tracer(names.SCOPE, "1", names.SCHEMA_URL)
     meter = MeterProvider([InMemoryMetricReader()]).get_meter(names.SCOPE, "1", names.SCHEMA_URL)

@@ -1,7 +1,7 @@
 """Real clicks of two real policies, read as an A/B test: an honest WAIT.
 
 A fashion shop showed items by Bernoulli Thompson sampling and at random, and logged the clicks: the Open Bandit Dataset (Saito,
-Aihara, Matsutani and Narita, NeurIPS 2021). 10,000 impressions of each policy and campaign travel in the wheel obp 0.4.1.
+Aihara, Matsutani and Narita, NeurIPS 2021). 10,000 impressions of each policy and campaign are in the wheel obp 0.4.1.
 
 Run it: pip install --no-deps obp==0.4.1, then python examples/bandit.py [DIR].
 """
@@ -22,7 +22,7 @@ CAMPAIGNS = ("all", "men", "women")
 
 
 def logged(policy: str) -> Iterator[tuple[int, bool]]:
-    """The impressions of a policy: the item that was shown, and whether it was clicked."""
+    """Yield the impressions of a policy: the item that was shown, and whether it was clicked."""
     spec = importlib.util.find_spec("obp")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError("The data are not installed. Run: pip install --no-deps obp==0.4.1")
@@ -34,7 +34,7 @@ def logged(policy: str) -> Iterator[tuple[int, bool]]:
 
 
 def main(folder: str) -> str:
-    """Send both logs through an A/B test, and say what its journal says to do."""
+    """Send both logs through an A/B test, and return the report of its journal."""
     impressions = {name: list(logged(name)) for name in ("bts", "random")}
     shown = {name: iter(each) for name, each in impressions.items()}
     left = {name: len(each) for name, each in impressions.items()}
@@ -58,7 +58,7 @@ def main(folder: str) -> str:
     visit = 0
     while any(left.values()):
         visit += 1
-        # Each visit goes to the arm that the hash gives it, as long as the log of that arm has impressions.
+        # Each visit goes to the arm that its hash selects, while the log of that arm has impressions left.
         arm = choose.rollout.assign(visit).variant
         if left[arm]:
             left[arm] -= 1

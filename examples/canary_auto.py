@@ -1,8 +1,8 @@
-"""A canary that decides by itself, on real models: the better one goes from 1 % to everybody, the broken one goes back.
+"""A canary that decides by itself, on real models: the better one goes from 1 % to all users, the broken one is rolled back.
 
 Control: VADER, a dictionary of good and bad words. Candidate: a trained text classifier, which is more often right and slower.
-Visitors send real reviews; whether the answer was right is recorded as an outcome. Then the same again with a build that
-cannot stand long texts. Every step is taken, or taken back, by the canary, and printed with its arithmetic.
+Visitors send real reviews; whether the answer was right is recorded as an outcome. Then the same with a build that fails on
+long texts. The canary takes, or takes back, every step, and prints it with its arithmetic.
 
 Run it: python examples/canary_auto.py [DIR]. The journal goes to DIR, for `rollout report` and `rollout replay`.
 """
@@ -28,7 +28,7 @@ PLAN = Canary(
         "100%",
     ],
     guardrails=[
-        # Roll back when it surely makes more errors than the control; go on when surely fewer than 5 % of visitors see one.
+        # Roll back on significantly more errors than the control's; go on if significantly fewer than 5 % of visitors see one.
         Guardrail("error_rate", floor=0.05),
         Guardrail("latency", threshold_s=0.25, margin=0.05),
     ],
@@ -40,16 +40,16 @@ class Clock:
     """The time of the simulated traffic: an afternoon passes in half a minute."""
 
     def __init__(self) -> None:
-        """Begin in November 2026."""
+        """Start in November 2026."""
         self.now_ns = 1_795_000_000 * 10**9
 
     def __call__(self) -> int:
-        """The time, in nanoseconds since 1970."""
+        """Return the time, in nanoseconds since 1970."""
         return self.now_ns
 
 
 def fragile(candidate: Callable[[str], bool]) -> Callable[[str], bool]:
-    """The candidate in a build with a limit on the input's length: one review in nine is too long for it."""
+    """Return the candidate in a build that limits the input's length: one review in nine is too long for it."""
 
     def classify(text: str) -> bool:
         if len(text) > 490:
@@ -60,7 +60,7 @@ def fragile(candidate: Callable[[str], bool]) -> Callable[[str], bool]:
 
 
 def run(version: str, candidate: Callable[[str], bool], reviews: Sequence[Review], runtime: Runtime, clock: Clock) -> str:
-    """Put a candidate through the plan on simulated traffic; what was decided, with the arithmetic."""
+    """Run a candidate through the plan on simulated traffic; return the decisions, with their arithmetic."""
 
     def classify(visitor: str, text: str) -> bool:
         return candidate(text)
@@ -71,7 +71,7 @@ def run(version: str, candidate: Callable[[str], bool], reviews: Sequence[Review
     def legacy(visitor: str, text: str) -> bool:
         return vader(text)
 
-    controller, rng, said = legacy.rollout, random.Random(version), [f"=== Version {version} ==="]
+    controller, rng, lines = legacy.rollout, random.Random(version), [f"=== Version {version} ==="]
     seen = controller.phase
     for number in range(1, 60_001):
         review = rng.choice(reviews)
@@ -80,21 +80,21 @@ def run(version: str, candidate: Callable[[str], bool], reviews: Sequence[Review
         controller.record("correct", float(right), decision_id=routed.decision.id)
         clock.now_ns += 10**9 // REQUESTS_PER_SECOND
         if number % 250 == 0:
-            # The background judges every few seconds, too, and may have been faster.
+            # The background judges every few seconds, too, and may have come first.
             verdict = controller.judge() if controller.phase == seen else controller.status().verdict
             if controller.phase != seen or controller.status().status == "paused":
-                said += [f"\nAfter {number:,} requests: {seen.name} -> {controller.phase.name}", str(verdict)]
+                lines += [f"\nAfter {number:,} requests: {seen.name} -> {controller.phase.name}", str(verdict)]
                 seen = controller.phase
             if controller.status().status not in ("running", "shadowing"):
                 break
     else:
-        said += [f"\nAfter {number:,} requests, still in phase {controller.phase.name}", str(controller.status().verdict)]
-    said.append(f"\nVersion {version} is {controller.status().status}.")
-    return "\n".join(said)
+        lines += [f"\nAfter {number:,} requests, still in phase {controller.phase.name}", str(controller.status().verdict)]
+    lines.append(f"\nVersion {version} is {controller.status().status}.")
+    return "\n".join(lines)
 
 
 def main(folder: str | None = None) -> str:
-    """Both versions, one after the other."""
+    """Run both versions, one after the other."""
     reviews = load()
     half = len(reviews) // 2
     trained = Trained(reviews[:half])

@@ -1,6 +1,6 @@
-"""The main job on real data: one model under a shadow test, a canary and an A/B test, two recommenders interleaved.
+"""The main task on real data: one model in a shadow test, a canary and an A/B test, and two recommenders interleaved.
 
-It ends with what to do about each of them, and why.
+It ends with a recommendation for each of them, and the reasons.
 
 Run it: make demo. The journal stays in the folder that is printed, for `rollout report`.
 """
@@ -32,13 +32,13 @@ TESTS = (
 BEGAN = perf_counter()
 
 
-def told(what: str) -> None:
-    """Say what is being done, with the time it has taken so far."""
+def progress(what: str) -> None:
+    """Print the current step, and the time so far."""
     print(f"{perf_counter() - BEGAN:5.1f} s  {what}", flush=True)
 
 
 def sentiment(reviews: Sequence[Review], candidate: Callable[[str], bool], runtime: Runtime) -> None:
-    """The reviews as live traffic: a third under each strategy; whether the model was right is the outcome."""
+    """Send the reviews as live traffic, a third under each strategy; the outcome is whether the model was right."""
 
     def legacy(user: str, text: str) -> bool:
         return vader(text)
@@ -48,7 +48,7 @@ def sentiment(reviews: Sequence[Review], candidate: Callable[[str], bool], runti
 
     third = len(reviews) // 3
     for number, strategy in enumerate(TESTS):
-        told(f"{third:,} reviews through {type(strategy).__name__}")
+        progress(f"{third:,} reviews through {type(strategy).__name__}")
         decorate = rollout(
             candidate=trained,
             strategy=strategy,
@@ -71,7 +71,7 @@ def sentiment(reviews: Sequence[Review], candidate: Callable[[str], bool], runti
 
 
 def films(runtime: Runtime, visits: int) -> None:
-    """Visits of users who are shown popularity and EASE in one list, and click what they would have liked."""
+    """Simulate visits of users who see popularity and EASE in one list, and click the films that they would have liked."""
     data = Films()
     rng = random.Random(11)
     popular, similar = popularity(data), ease(data)
@@ -96,30 +96,35 @@ def films(runtime: Runtime, visits: int) -> None:
 
 
 def main(folder: str, page: str = "report.html", *, served: int | None = None, visits: int = 3000) -> str:
-    """Run all four tests, write the report as a page, and return what the journal in `folder` says to do."""
-    told("reading the reviews, and training the candidate")
+    """Run all four tests, write the report as a page, and return the recommendations from the journal in `folder`."""
+    progress("reading the reviews, and training the candidate")
     reviews = load()
     half = len(reviews) // 2
     candidate = Trained(reviews[:half])
-    # The demo sends a day's traffic in seconds: shadows get a whole core, where production keeps to a tenth of one.
+    # The demo sends a day's traffic in seconds, so shadows get a whole core; the default for production is a tenth of one.
     runtime = Runtime(journal=folder, shadows=ShadowLimits(cpu_share=1.0, max_jobs=10_000, max_age_s=60.0))
     try:
         sentiment(reviews[half:][:served], candidate, runtime)
-        told(f"{visits:,} visits through Interleave")
+        progress(f"{visits:,} visits through Interleave")
         films(runtime, visits)
     finally:
         runtime.close(10.0)
-    told("reading the journal")
+    progress("reading the journal")
     report = summarise(folder)
     Path(page).write_text(as_html(report), encoding="utf-8")
     return headlines(report)
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-journal")
+def show(folder: str = "demo-journal", *, served: int | None = None, visits: int = 3000) -> None:
+    """Run all four tests, and end with one screen: what to do about each, and the commands to look deeper."""
+    target = Path(folder)
     if target.exists() and all(path.name.startswith("events-") for path in target.iterdir()):
         shutil.rmtree(target)
-    print(f"\n{main(str(target))}\n")
+    print(f"\n{main(folder, served=served, visits=visits)}\n")
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))
     print("The same with pictures:  report.html")
     print(f"Every number behind it:  {command} report {target} --full")
+
+
+if __name__ == "__main__":
+    show(*sys.argv[1:2])

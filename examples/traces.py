@@ -1,6 +1,6 @@
 """The demo's traffic as traces, in a Phoenix on this machine: a fallback, a shadow and its call, an interleaved list, a step.
 
-Run it: make demo-traces. It prints links to open, and keeps Phoenix until Ctrl-C on a terminal (or with --keep).
+Run it: make demo-traces. It prints links to open, and keeps Phoenix running until Ctrl-C on a terminal (or with --keep).
 """
 
 from __future__ import annotations
@@ -33,45 +33,45 @@ from rollout_sdk import Runtime, ShadowLimits, Telemetry
 
 PROJECT = "rollout-demo"
 READY_S = 180.0
-CALL = "the call behind which it ran"
+CALL = "the call of that shadow"
 
 WANTED: dict[str, Callable[[ReadableSpan], bool]] = {
-    "a candidate that failed, and the control that answered": lambda span: bool(said(span, "rollout.fallback.variant")),
-    "a shadow that says something else than the control": lambda span: said(span, "rollout.comparison.match") is False,
-    "a list of two recommenders": lambda span: all(said(span, "rollout.interleave.contributions") or [0]),
-    "a step of the canary": lambda span: said(span, "rollout.transition.action") == "promote",
+    "a candidate that failed, and the control that answered": lambda span: bool(attribute(span, "rollout.fallback.variant")),
+    "a shadow whose answer differs from the control's": lambda span: attribute(span, "rollout.comparison.match") is False,
+    "a list of two recommenders": lambda span: all(attribute(span, "rollout.interleave.contributions") or [0]),
+    "a step of the canary": lambda span: attribute(span, "rollout.transition.action") == "promote",
 }
 
 
-def said(span: ReadableSpan, name: str) -> object:
+def attribute(span: ReadableSpan, name: str) -> object:
     return (span.attributes or {}).get(name)
 
 
 class Picked(SpanProcessor):
-    """Counts the spans, and remembers the first of each kind that is worth looking at.
+    """Counts the spans, and keeps the first of each kind that is worth looking at.
 
     Attributes:
-        number: How many spans ended.
-        ids: Ids of the remembered spans, by what they show.
+        number: Number of ended spans.
+        ids: Ids of the kept spans, by what they show.
     """
 
     def __init__(self) -> None:
-        """Nothing has ended yet."""
+        """Start without spans."""
         self.number = 0
         self.ids: dict[str, str] = {}
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Look at a span."""
+        """Count a span, and keep it if it is the first of its kind."""
         self.number += 1
         for shows, wanted in WANTED.items():
             if shows not in self.ids and wanted(span):
                 self.ids[shows] = f"{span.context.span_id:016x}"
-                if origin := said(span, "rollout.shadow.origin.span_id"):
+                if origin := attribute(span, "rollout.shadow.origin.span_id"):
                     self.ids[CALL] = str(origin)
 
 
 def phoenix_program(given: str | None) -> str:
-    """The executable: as given, on the PATH, or where `make demo-traces` installs it."""
+    """Return the executable: as given, on the PATH, or where `make demo-traces` installs it."""
     installed = Path(__file__).parent.parent / ".venv-backends" / "bin"
     found = given or os.environ.get("ROLLOUT_PHOENIX") or shutil.which("phoenix") or shutil.which("phoenix", path=installed)
     if found is None:
@@ -87,7 +87,7 @@ def free_port(wanted: int = 0) -> int:
 
 @contextlib.contextmanager
 def phoenix(program: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Phoenix on this machine alone, with its data in a folder that goes when it goes."""
+    """Run Phoenix for this machine only, with its data in a temporary folder."""
     port = free_port(6006)
     with tempfile.TemporaryDirectory(prefix="rollout-phoenix-") as folder, Path(folder, "log").open("wb") as log:
         environment = {
@@ -114,7 +114,7 @@ def phoenix(program: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], enough: Callable[[str], bool]) -> None:
-    """Ask until the answer is enough; ConnectionError when Phoenix has ended, or takes too long."""
+    """Request an address until the answer is as wanted; ConnectionError if Phoenix has ended, or takes too long."""
     deadline = time.monotonic() + READY_S
     while process.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(URLError), urlopen(address, timeout=30) as answer:
@@ -125,7 +125,7 @@ def wait_for(address: str, process: subprocess.Popen[bytes], enough: Callable[[s
 
 
 def send(address: str, process: subprocess.Popen[bytes], served: int, visits: int) -> Picked:
-    """The demo's reviews and film visits, with a candidate that cannot stand long texts; what is worth looking at."""
+    """Send the demo's reviews and film visits, with a candidate that fails on long texts; return the spans to look at."""
     reviews = load()
     half = len(reviews) // 2
     candidate = fragile(Trained(reviews[:half]))
@@ -135,7 +135,7 @@ def send(address: str, process: subprocess.Popen[bytes], served: int, visits: in
     exporter = OTLPSpanExporter(f"{address}/v1/traces", timeout=60.0)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=100_000))
     provider.add_span_processor(picked)
-    # Outcomes have to go somewhere, and reports are not what this is about.
+    # Outcomes need a journal, although there is no report here.
     journal = tempfile.TemporaryDirectory()
     runtime = Runtime(
         journal=journal.name,
@@ -150,13 +150,13 @@ def send(address: str, process: subprocess.Popen[bytes], served: int, visits: in
         provider.shutdown()
         journal.cleanup()
     for span in picked.ids.values():
-        asked = f"{address}/v1/projects/{PROJECT}/spans?span_id={span}"
-        wait_for(asked, process, lambda answer: bool(json.loads(answer)["data"]))
+        wanted = f"{address}/v1/projects/{PROJECT}/spans?span_id={span}"
+        wait_for(wanted, process, lambda answer: bool(json.loads(answer)["data"]))
     return picked
 
 
 def main(program: str, *, served: int, visits: int, keep: bool) -> None:
-    """Send the traffic, print the links, and keep Phoenix for as long as somebody looks."""
+    """Send the traffic, print the links, and keep Phoenix running if requested."""
     with phoenix(program) as (address, process):
         print("Starting Phoenix, training the candidate, and sending real reviews and film visits ...", flush=True)
         picked = send(address, process, served, visits)
@@ -176,9 +176,11 @@ if __name__ == "__main__":
     parser.add_argument("--phoenix", help="its executable")
     parser.add_argument("--served", type=int, default=900, help="reviews to send")
     parser.add_argument("--visits", type=int, default=200, help="film visits to send")
-    parser.add_argument("--keep", action="store_true", default=sys.stdout.isatty(), help="also where there is no terminal")
+    parser.add_argument(
+        "--keep", action="store_true", default=sys.stdout.isatty(), help="keep Phoenix running, also without a terminal"
+    )
     options = parser.parse_args()
-    # Phoenix must not stay behind, however this ends.
+    # Phoenix must end with this program.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(1))
     main(phoenix_program(options.phoenix), served=options.served, visits=options.visits, keep=options.keep)

@@ -24,7 +24,8 @@ from rollout_sdk.engine.segments import Attribute, Segments
 from rollout_sdk.engine.shadows.caller_state import surrounds_of
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.exceptions import MutationError
-from rollout_sdk.journal.kept_pairs import AUDITS, DISAGREEMENTS, KeptPairs
+from rollout_sdk.journal.kept_pairs import KeptPairs
+from rollout_sdk.journal.pairs import AUDITS, DISAGREEMENTS
 from rollout_sdk.plan import ITEMS_PER_S, Criterion, is_judged
 from rollout_sdk.plugins.discovery import strategy_name
 from rollout_sdk.records import BreakerEvent

@@ -1,7 +1,8 @@
 """Builds wheels and source distributions of the SDK and its plugins, and installs them: `python -m tools.distributions dist`.
 
-The SDK is installed alone, each plugin beside it, and then all together, each time in a new environment: `pip check` finds no
-conflict, each is imported, and what a README shows runs with what it had its reader install.
+The SDK is installed alone, with each plugin, and then with all together, each time in a new environment: `pip check` must find
+no conflict, each package must be importable, and the examples of a README must run with the packages that it tells its reader
+to install.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def projects(root: Path = ROOT) -> list[Path]:
-    """The folders of all distributions, the SDK's first."""
+    """Return the folders of all distributions, the SDK's first."""
     return [root, *sorted(path.parent for path in root.glob("plugins/*/pyproject.toml"))]
 
 
 def complaints(wheel: Path, sdist: Path, package: str) -> list[str]:
-    """What is wrong with the contents of a distribution's two files."""
+    """Return the errors in the contents of a distribution's two files."""
     names = zipfile.ZipFile(wheel).namelist()
     wrong = [f"{wheel.name} has no {name}" for name in (f"{package}/__init__.py", f"{package}/py.typed") if name not in names]
     others = {name.partition("/")[0] for name in names} - {package}
@@ -39,9 +40,9 @@ def complaints(wheel: Path, sdist: Path, package: str) -> list[str]:
 
 
 def build(project: Path, target: Path) -> tuple[Path, Path]:
-    """Build one distribution into a folder of its own; its wheel and its source distribution."""
+    """Build one distribution into its own folder; return its wheel and its source distribution."""
     folder = target / tomllib.loads((project / "pyproject.toml").read_text())["project"]["name"]
-    # Without an environment for each of them: what they are built with is here, which `build` makes sure of.
+    # Without isolated environments: the build backend is installed here, which `build` checks.
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, project]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
@@ -49,7 +50,7 @@ def build(project: Path, target: Path) -> tuple[Path, Path]:
 
 
 def extra(readme: str) -> str:
-    """The extra that a plugin's README names, which its examples need: "[binary]", or nothing."""
+    """Return the extra that a plugin's README names and its examples need, such as "[binary]"; "" for none."""
     found = re.search(r"\brollout-sdk-\w+(\[\w+\])", readme)
     return found[1] if found else ""
 
@@ -60,7 +61,7 @@ def install(wheels: list[Path], environment: Path, extra: str = "") -> None:
     Args:
         wheels: The wheels.
         environment: The folder of the environment.
-        extra: An extra of the last of them, in brackets.
+        extra: An extra of the last wheel, in brackets.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     python = str(environment / "bin/python")
@@ -68,12 +69,12 @@ def install(wheels: list[Path], environment: Path, extra: str = "") -> None:
     subprocess.run([*pip, "install", "--quiet", *wheels[:-1], f"{wheels[-1]}{extra}"], check=True)
     subprocess.run([*pip, "check"], check=True, stdout=subprocess.DEVNULL)
     for wheel in wheels:
-        # The folder of the repository is not on the path: what is imported is what was installed.
+        # The repository is not on the path, so that the installed package is imported.
         subprocess.run([python, "-c", f"import {wheel.name.partition('-')[0]}"], check=True, cwd=environment)
 
 
 def try_out(readme: str, environment: Path) -> bool:
-    """Run what a README shows in Python, with nothing but what is installed; whether it ran."""
+    """Run the Python examples of a README in an environment; return whether they succeeded."""
     folder = environment / "readme"
     folder.mkdir()
     (folder / "readme.py").write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)))
@@ -82,7 +83,7 @@ def try_out(readme: str, environment: Path) -> bool:
 
 
 def main(target: Path) -> int:
-    """Build and install everything; 1 if anything is wrong."""
+    """Build and install everything; return 1 if anything is wrong."""
     shutil.rmtree(target, ignore_errors=True)
     built = {project: build(project, target) for project in projects()}
     wrong = [line for wheel, sdist in built.values() for line in complaints(wheel, sdist, wheel.name.partition("-")[0])]
@@ -92,7 +93,9 @@ def main(target: Path) -> int:
         readme, environment = (project / "README.md").read_text(), environments / wheel.parent.name
         install([core] if wheel == core else [core, wheel], environment, extra(readme))
         if not try_out(readme, environment):
-            wrong.append(f"The README of {wheel.parent.name} does not run with what it has its reader install.")
+            wrong.append(
+                f"The README of {wheel.parent.name} does not run with the packages that it tells its reader to install."
+            )
     install([wheel for wheel, _ in built.values()], environments / "all")
     shutil.rmtree(environments)
     for wheel, sdist in built.values():

@@ -1,6 +1,6 @@
-"""Four ways through the code, and the files that each one comes through: `python -m tools.journeys`.
+"""Four ways through the code, and the files on each: `python -m tools.journeys`.
 
-A stranger who follows one of them has to open these files. A file counts when a function of it runs, on whichever thread.
+A new reader who follows one of them has to open these files. A file counts if one of its functions runs, on any thread.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WAIT_S = 10.0
 
 @contextmanager
 def watched(found: dict[str, None]) -> Iterator[None]:
-    """Note the files whose functions begin, on all threads."""
+    """Record the files whose functions are called, on all threads."""
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_name != "<module>":
@@ -35,7 +35,7 @@ def watched(found: dict[str, None]) -> Iterator[None]:
             if PACKAGE in path.parents:
                 found.setdefault(str(path.relative_to(PACKAGE)))
 
-    # Before Python 3.12, only threads that start meanwhile.
+    # Before Python 3.12, only threads that start in the meantime.
     everywhere = getattr(threading, "setprofile_all_threads", threading.setprofile)
     everywhere(note)
     sys.setprofile(note)
@@ -57,7 +57,7 @@ def candidate(user: str) -> int:
 
 
 def call(runtime: Runtime) -> Callable[[], Any]:
-    """A call of a plain function, to journal and span."""
+    """A call of a plain function, to its journal line and span."""
     model = rollout(candidate=candidate, strategy=ABTest(1.0), unit="user", key="call", runtime=runtime)(control)
     return lambda: model("ann")
 

@@ -1,6 +1,6 @@
-"""The layers of rollout_sdk as a picture of text, made from the import contract: `python -m tools.layers docs/architecture.md`.
+"""Writes the layers of rollout_sdk as a table, from the import contract: `python -m tools.layers docs/architecture.md`.
 
-A room imports from the rooms below it, and never from one beside or above it.
+A room imports from the rooms below it, never from one beside or above it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ BEGIN, END = "<!-- layers: made by tools/layers.py -->\n", "<!-- end of layers -
 
 
 def layers() -> list[list[str]]:
-    """The rooms by floor, the top first, as the contract has them."""
+    """Return the rooms by floor, from the top, according to the contract."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     contract = next(each for each in settings["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
     return [[name.strip().removeprefix("rollout_sdk.") for name in floor.split("|")] for floor in contract["layers"]]
 
 
 def about(room: str) -> str:
-    """What a room is for: the first sentence of its docstring."""
+    """Return a room's purpose: the first sentence of its docstring."""
     path = ROOT / "rollout_sdk" / room
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     line = (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
@@ -31,7 +31,7 @@ def about(room: str) -> str:
 
 
 def picture() -> str:
-    """The table for the documentation."""
+    """Return the table for the documentation."""
     rows = ["| room | what is in it |", "|---|---|"]
     for number, floor in enumerate(layers()):
         rows += ["| | |"] if number else []
@@ -40,7 +40,7 @@ def picture() -> str:
 
 
 def main() -> None:
-    """Put the picture into a page, in the place of the one that is there."""
+    """Replace the table in a page."""
     page = Path(sys.argv[1])
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(f"{before}{BEGIN}\n{picture()}\n{END}{rest.partition(END)[2]}")

@@ -1,4 +1,4 @@
-"""The JSON schema of `rollout report --json`, made of the classes that the report is made of.
+"""Generates the JSON schema of `rollout report --json` from the report's classes.
 
 Run it: python -m tools.report_schema docs/report.schema.json
 """
@@ -22,7 +22,7 @@ _PLAIN: Mapping[Any, str] = {str: "string", int: "integer", float: "number", boo
 
 
 def schema() -> dict[str, Any]:
-    """The schema (JSON Schema, draft 2020-12)."""
+    """Return the schema (JSON Schema, draft 2020-12)."""
     known: dict[str, Any] = {}
     report = _of_class(Report, known)
     report["properties"] = {"schema": {"const": SCHEMA}, **report["properties"]}
@@ -48,7 +48,7 @@ def _of_class(made: type, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of(kind: Any, known: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a type."""
+    """Return the schema of a type."""
     if kind in _PLAIN:
         return {"type": _PLAIN[kind]}
     if kind is Any:

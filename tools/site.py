@@ -1,8 +1,8 @@
-"""The pages of the documentation site, made of the repository's own: `python -m tools.site .site/pages`.
+"""Generates the pages of the documentation site from those of the repository: `python -m tools.site .site/pages`.
 
-A page stands where a reader of the repository finds it, and links other pages and the code by their paths. Here it is copied to
-where the site has it: links between pages follow, a link to a file that is not a page becomes its name, and each public module
-gets a page of its reference. `make docs` builds the site.
+Pages are written for readers of the repository, and link other pages and the code by path. Here they are copied to their places
+in the site: links between pages are adapted, a link to a file that is not a page becomes its name, and each public module gets
+a reference page. `make docs` builds the site.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MODULE = re.compile(r"^## `([\w.]+)`\n\n(.*?)\n\n(.*?)\n\n", re.MULTILINE | re.D
 
 
 def pages(root: Path = ROOT) -> dict[PurePosixPath, PurePosixPath]:
-    """Where each page and picture of the repository stands in the site, by its path in the repository."""
+    """Return the place of each page and picture in the site, by its path in the repository."""
     found = {"README.md": "index.md", "plugins/README.md": "plugins/index.md", "contrib/README.md": "contrib.md"}
     found |= {name: name.lower() for name in ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md")}
     found |= {f"docs/{path.name}": path.name for path in sorted(root.glob("docs/*")) if path.suffix in {".md", ".svg", ".css"}}
@@ -31,12 +31,12 @@ def pages(root: Path = ROOT) -> dict[PurePosixPath, PurePosixPath]:
 
 
 def rewritten(text: str, source: PurePosixPath, root: Path = ROOT) -> str:
-    """A page's text with its links as the site needs them; what stands in blocks of code is left alone.
+    """Return a page's text with its links adapted to the site; code blocks stay unchanged.
 
-    Comments stand apart, because Python-Markdown takes what touches them for a part of them.
+    Comments get blank lines around them, because Python-Markdown takes adjacent text as a part of them.
 
     Raises:
-        ValueError: A link leads nowhere.
+        ValueError: The target of a link does not exist.
     """
     known = pages(root)
 
@@ -68,7 +68,7 @@ def _relative(page: PurePosixPath, of: PurePosixPath) -> str:
 
 
 def reference(root: Path = ROOT) -> dict[str, str]:
-    """The page of each public module, by the module's name: its names in the order of docs/public.md."""
+    """Return the reference page of each public module, by module: its names in the order of docs/public.md."""
     made = {}
     for module, about, names in MODULE.findall((root / "docs/public.md").read_text()):
         directives = [f"::: {module}.{name}\n" for name in re.findall(r"`(\w+)`", names)]
@@ -77,7 +77,7 @@ def reference(root: Path = ROOT) -> dict[str, str]:
 
 
 def write(target: Path, root: Path = ROOT) -> None:
-    """Write all pages into a folder, which is made anew."""
+    """Write all pages into a folder, which is created again."""
     shutil.rmtree(target, ignore_errors=True)
     for source, page in pages(root).items():
         (target / page).parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def write(target: Path, root: Path = ROOT) -> None:
             shutil.copyfile(root / source, target / page)
     (target / "reference").mkdir()
     for module, text in reference(root).items():
-        # Links of docs/public.md are to its neighbours, which are one folder up from here.
+        # docs/public.md links its neighbours, which are one folder up from here.
         (target / "reference" / f"{module}.md").write_text(re.sub(r"\]\((?=[\w-]+\.md)", "](../", text))
 
 

@@ -1,7 +1,7 @@
-"""The judge's inner loops over 512 buckets in numpy, for simulations: the same numbers, some ten times faster.
+"""The judge's inner loops over 512 buckets in numpy, for simulations: the same numbers, about ten times faster.
 
-The SDK itself computes them in plain Python, because numpy is no dependency of it. `fast_numerics` swaps them while it is
-entered; tests/judging/test_error_rates.py holds the evidence equal to that of the SDK's own code.
+The SDK itself computes them in plain Python, because numpy is not one of its dependencies. `fast_numerics` replaces them while
+it is entered; tests/judging/test_error_rates.py checks that the evidence equals that of the SDK's own code.
 """
 
 from __future__ import annotations

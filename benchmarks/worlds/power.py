@@ -1,4 +1,4 @@
-"""How fast the judge is right: the sample until a rollback, a pass, "futile", or an alarm about the shares."""
+"""The power of the judge: the sample until a rollback, a pass, "futile", or an alarm about the shares."""
 
 from __future__ import annotations
 

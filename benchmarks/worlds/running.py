@@ -1,4 +1,4 @@
-"""Experiments: one world, look by look, and which errors the judge made in it."""
+"""Experiments: runs one world, look by look, and counts the judge's errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traffic: who calls, what fails, what is slow, what is recorded; alike in both arms, or exactly as much worse as asked."""
+"""Traffic: callers, failures, slow calls and outcomes; alike in both arms, or worse in one by a given amount."""
 
 from __future__ import annotations
 

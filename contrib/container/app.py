@@ -1,4 +1,4 @@
-"""The smallest service with a rollout: GET /?user=u-1 answers with the model's name; GET /health says that it serves."""
+"""The smallest service with a rollout: GET /?user=u-1 answers with the model's name; GET /health is the health check."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Makes rollout.json, the Grafana dashboard of one rollout: `python contrib/grafana/dashboard.py`.
+"""Generates rollout.json, the Grafana dashboard of one rollout: `python contrib/grafana/dashboard.py`.
 
-Panels ask for what the SDK emits, and for no recorded series: the dashboard works without the rules. It is made with Grafana's
-own types, of the oldest version that still gets fixes: newer ones read it.
+Panels query the metrics of the SDK, not recorded series, so the dashboard works without the rules. It is built with Grafana's
+own types, of the oldest version that still gets fixes, which newer versions read.
 """
 
-# ruff: noqa: INP001 - a script beside what it makes, and no package
+# ruff: noqa: INP001 - a script beside its output, not in a package
 from __future__ import annotations
 
 import json
@@ -88,7 +88,7 @@ def _calls() -> Iterator[timeseries.Panel]:
     yield (
         _panel(
             "Share of the calls",
-            "Configured (dashed) against what was decided. They agree after a change as soon as its calls fill the window.",
+            "Configured (dashed) and realised. After a change, they agree as soon as its calls fill the window.",
             "percentunit",
             12,
             (_CONFIGURED, f"{{{{{_VARIANT}}}}} configured"),
@@ -99,7 +99,7 @@ def _calls() -> Iterator[timeseries.Panel]:
     )
     yield _panel(
         "Failed runs",
-        "Share of each variant's runs that raised or timed out. An open circuit breaker lets none run: see Fallbacks.",
+        "Share of each variant's runs that raised or timed out. None run while a circuit breaker is open: see Fallbacks.",
         "percentunit",
         12,
         (f"({_FAILURES} or 0 * {_RUNS}) / {_RUNS}", f"{{{{{_VARIANT}}}}}"),
@@ -126,7 +126,7 @@ def _calls() -> Iterator[timeseries.Panel]:
     yield _stacked(
         _panel(
             "Fallbacks",
-            "Calls that the control answered for a candidate, by why. breaker_open: the candidate was not even tried.",
+            "Calls that the control answered for a candidate, by reason. breaker_open: the candidate was not tried.",
             "reqps",
             12,
             (_rate("rollout_fallbacks_total", f"{_VARIANT},error_type"), f"{{{{{_VARIANT}}}}} {{{{error_type}}}}"),
@@ -136,7 +136,7 @@ def _calls() -> Iterator[timeseries.Panel]:
 
 def _shadows() -> Iterator[timeseries.Panel]:
     yield _panel(
-        "Shadows under way",
+        "Running shadows",
         "Waiting or running in the background, in all processes.",
         "short",
         12,
@@ -146,7 +146,7 @@ def _shadows() -> Iterator[timeseries.Panel]:
     raised = _rate("rollout_shadow_runs_total", _VARIANT, ',rollout_shadow_end="error"')
     yield _panel(
         "Failed shadows",
-        "Share of the shadow runs that raised. An open circuit breaker lets none run: see open among the dropped ones. "
+        "Share of the shadow runs that raised. None run while a circuit breaker is open: see open among the dropped ones. "
         "The control has the same calls, and its failures are in Failed runs.",
         "percentunit",
         12,
@@ -156,7 +156,7 @@ def _shadows() -> Iterator[timeseries.Panel]:
     yield _stacked(
         _panel(
             "Shadows dropped",
-            "Shadows that did not finish, by why. Callers do not notice; what is compared is fewer than what was called.",
+            "Shadows that did not finish, by reason. Callers are not affected, but fewer pairs are compared.",
             "reqps",
             12,
             (dropped, f"{{{{{_VARIANT}}}}} {{{{rollout_drop_reason}}}}"),
@@ -180,7 +180,7 @@ def _transitions() -> table.Panel:
     return (
         table.Panel()
         .title("Transitions")
-        .description("Counted since each of the present processes began. When they happened is marked in every graph.")
+        .description("Counted since the start of each running process. Every graph marks the times.")
         .span(12)
         .height(8)
         .datasource(_SOURCE)
@@ -205,8 +205,8 @@ def _transitions() -> table.Panel:
 def _lost() -> timeseries.Panel:
     return _panel(
         "Facts lost",
-        "Missing in the journal, of all rollouts of these jobs. queue_full: missing in every count, too. journal_unwritable: "
-        "counted, but the journal could not be written.",
+        "Missing from the journal, for all rollouts of these jobs. queue_full: missing from every count, too. "
+        "journal_unwritable: counted, but the journal could not be written.",
         "short",
         12,
         (
@@ -234,7 +234,7 @@ def _variables() -> Iterator[Any]:
 
 
 def make() -> dict[str, Any]:
-    """The dashboard, as Grafana reads it."""
+    """Return the dashboard as Grafana's JSON."""
     made = (
         dashboard.Dashboard("Rollout")
         .uid("rollout-sdk")

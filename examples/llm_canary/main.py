@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import tempfile
+import textwrap
 import time
 from http.client import HTTPConnection
 from pathlib import Path
@@ -28,13 +29,15 @@ from rollout_sdk.journal import read_pairs
 PRICE = 0.00001
 """Dollars for a token."""
 
+WIDTH = 80
+
 CHUNK, MOST = 100, 600
-"""Calls between two looks, and in all."""
+"""Number of calls between two looks, and in total."""
 
 
 @frozen
 class Answer:
-    """An answer as the application uses it; its id and time are never those of another answer."""
+    """An answer as the application uses it; its id and time are unique."""
 
     id: str
     created: int
@@ -54,7 +57,7 @@ class Candidate:
         judge: The model that judges it.
         expected: "rolled_back", or "running" if it passes its shadow step.
         because: The guardrail that decides, if it is rolled back.
-        guardrails: Guardrails besides the ones of all.
+        guardrails: Guardrails in addition to those of all candidates.
     """
 
     model: str
@@ -108,7 +111,7 @@ def complete(port: int, model: str, prompt: str) -> Answer:
 
 
 def measured(answer: Answer) -> dict[str, float]:
-    """What every answer, also that of a shadow, is measured by."""
+    """Return the measurements of an answer, also for a shadow's."""
     return {
         "cost": answer.tokens * PRICE,
         "first_token_s": answer.first_token_s,
@@ -117,35 +120,35 @@ def measured(answer: Answer) -> dict[str, float]:
 
 
 def judge_of(port: int, model: str) -> Judge:
-    """A third model as judge, for at most 5 dollars an hour."""
+    """Return a judge that asks a third model, for at most 5 dollars an hour."""
 
     def judge(request: Any, a: Answer, b: Answer) -> Judgement:
         prompt = f"Which answer to {request.arguments['question']!r} is better?\nA: {a.text}\nB: {b.text}"
-        said = complete(port, model, prompt)
-        return Judgement(said.text, cost=said.tokens * PRICE)  # type: ignore[arg-type]
+        answer = complete(port, model, prompt)
+        return Judgement(answer.text, cost=answer.tokens * PRICE)  # type: ignore[arg-type]
 
     return Judge(judge, sample=1.0, budget=Money(5, "USD", per="hour"), price=0.01, name=model)
 
 
 def better(question: str, one: int | None, other: int | None) -> float:
-    """What a person says, who can add: 1 if the first is right alone, -1 if the second is, else 0."""
+    """Return a person's preference: 1 if only the first answer is right, -1 if only the second is, else 0."""
     first, second = map(int, re.findall(r"\d+", question)[:2])
     return float(one == first + second) - float(other == first + second)
 
 
 def audit(chat: Any, journal: str, labelled: set[str]) -> int:
-    """Have a person compare the pairs that were drawn, as `rollout audit` does in a terminal."""
+    """Compare the drawn pairs as a person would, as with `rollout audit` in a terminal; return their number."""
     pairs = [pair for pair in read_pairs(journal, chat.rollout.key, folder="audits") if pair.id not in labelled]
     for pair in pairs:
         candidate, control = (pair.b, pair.a) if pair.as_dict(is_revealed=True)["control"] == "a" else (pair.a, pair.b)
-        said = better(pair.arguments["question"], candidate["number"], control["number"])
-        chat.rollout.record("judge.preference", said, decision_id=pair.id, source="human")
+        preference = better(pair.arguments["question"], candidate["number"], control["number"])
+        chat.rollout.record("judge.preference", preference, decision_id=pair.id, source="human")
         labelled.add(pair.id)
     return len(pairs)
 
 
 def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, Any]:
-    """Shadow a candidate until it is decided; return its status, the step that it has come to, and the last verdict."""
+    """Shadow a candidate until it is decided; return its status, its step, and the last verdict."""
     runtime = Runtime(journal=journal, shadows=ShadowLimits(max_jobs=2 * CHUNK, cpu_share=1.0, workers=4))
 
     def new(question: str) -> Answer:
@@ -167,7 +170,7 @@ def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, A
         strategy=plan,
         judge=judge_of(port, candidate.judge),
         measure=measured,
-        # An id and a time say nothing about an answer, and neither do words that mean the same.
+        # Ids and times are irrelevant, and so are different words with the same meaning.
         compare=Fields({"number": Equal(), "id": Ignore(), "created": Ignore(), "text": Ignore()}, extra="ignore"),
         keep=Disagreements(MOST, redact=None),
         effects="read",
@@ -192,13 +195,18 @@ def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, A
     return status.status, status.phase, verdict
 
 
+def lines_of(verdict: Any) -> str:
+    """Break the lines of a verdict, so that they fit a terminal."""
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * 20) for line in str(verdict).splitlines())
+
+
 def main(folder: str | None = None) -> str:
-    """Put every candidate through its shadow step; return what became of each, with the arithmetic."""
+    """Run every candidate through its shadow step; return the results, with their arithmetic."""
     lines = []
     with tempfile.TemporaryDirectory() as made, serving() as port:
         for candidate in CANDIDATES:
             status, phase, verdict = shadowed(port, candidate, str(Path(folder or made) / candidate.model))
-            lines.append(f"=== {candidate.model}, judged by {candidate.judge}: {status}, phase {phase} ===\n{verdict}\n")
+            lines.append(f"=== {candidate.model}: {status}, phase {phase} ===\njudge: {candidate.judge}\n{lines_of(verdict)}\n")
     return "\n".join(lines)
 
 

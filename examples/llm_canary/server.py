@@ -1,6 +1,6 @@
 """A local server with the interface of OpenAI's chat completions, and a few small models: real HTTP, streamed, without a key.
 
-Each model adds the two numbers of a question, in its own words. `answers()` says how each behaves.
+Each model adds the two numbers of a question, in its own words; `answers()` defines them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from threading import Thread
 from typing import Any
 
 RIGHT = {"plain-1": 0.9, "plain-2": 0.9, "charming": 0.45, "late": 0.9, "wordy": 0.9, "contrary": 0.9}
-"""How often the answer of each model is right."""
+"""The share of right answers of each model."""
 
 LATE_S = 0.1
 
 
 def answers(model: str, question: str) -> str:
-    """Return what a model answers to a question; the same for the same question."""
+    """Return a model's answer to a question; it is the same for the same question."""
     first, second = map(int, re.findall(r"\d+", question)[:2])
     draw = random.Random(f"{model} {question}")
     total = first + second + (0 if draw.random() < RIGHT[model] else 1)
@@ -38,7 +38,7 @@ def answers(model: str, question: str) -> str:
 
 
 def judges(model: str, prompt: str) -> str:
-    """Return which of two answers, on lines that begin with A and B, a judge prefers; neither of them can add."""
+    """Return the preference of a judge for one of two answers, on lines that begin with A and B; neither judge can add."""
     a, b = (re.search(rf"^{name}: (.*)$", prompt, re.MULTILINE)[1] for name in "AB")  # type: ignore[index]
     if model == "judge-that-likes-long-answers":
         return "a" if len(a) > len(b) else "b" if len(b) > len(a) else "tie"
@@ -52,8 +52,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a chat completion."""
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        model, prompt = asked["model"], asked["messages"][-1]["content"]
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        model, prompt = request["model"], request["messages"][-1]["content"]
         words = (judges if model.startswith("judge") else answers)(model, prompt).split()
         if model == "late":
             time.sleep(LATE_S)
@@ -61,12 +61,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Connection", "close")
         self.end_headers()
-        about = {"id": f"chatcmpl-{time.time_ns()}", "created": int(time.time()), "model": model}
+        base = {"id": f"chatcmpl-{time.time_ns()}", "created": int(time.time()), "model": model}
         for number, word in enumerate(words):
             delta = {"content": word if number == 0 else f" {word}"}
-            self._event({**about, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
+            self._event({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})
         usage = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(words)}
-        self._event({**about, "choices": [], "usage": {**usage, "total_tokens": sum(usage.values())}})
+        self._event({**base, "choices": [], "usage": {**usage, "total_tokens": sum(usage.values())}})
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 

@@ -1,6 +1,6 @@
-"""A canary over two replicas of a router on a real Ray cluster, operated by the command line, and back at one command.
+"""A canary over two replicas of a router on a real Ray cluster, operated from the command line, and aborted by one command.
 
-Run it: python examples/ray_serve/main.py. It starts a cluster on this machine, and ends it.
+Run it: python examples/ray_serve/main.py. It starts a cluster on this machine, and stops it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-# What a cluster on one machine needs, read when Ray is imported: no reports over the network, servers on the loopback interface
-# only, and time on a busy machine.
+# Settings for a cluster on one machine, which Ray reads when it is imported: no reports over the network, servers on the
+# loopback interface only, and more time on a busy machine.
 os.environ.update(
     RAY_AUTH_MODE="disabled",
     RAY_USAGE_STATS_ENABLED="0",
@@ -32,34 +32,34 @@ VISITORS = [f"visitor-{number}" for number in range(200)]
 
 
 def rollout_command(address: str, *arguments: str) -> None:
-    """The command `rollout`, as an operator on another machine would run it."""
+    """Run the command `rollout`, as an operator on another machine would."""
     print(f"$ rollout {' '.join(arguments)}")
     environment = {**os.environ, "ROLLOUT_STORE": f"ray://{address}/{STORE}"}
     subprocess.run([sys.executable, "-m", "rollout_sdk.cli", *arguments], env=environment, check=True, timeout=120)
 
 
 def both_replicas(handle: Any, where: str) -> None:
-    """Wait until both replicas are there, in this phase or status, and print how many visitors get the candidate."""
+    """Wait until both replicas are in this phase or status, and print how many visitors get the candidate."""
     found: dict[int, tuple[str, int]] = {}
     deadline = time.monotonic() + 60
     while True:
-        pid, said, count = handle.standing.remote(VISITORS).result(timeout_s=60)
-        found[pid] = said, count
-        # A replica serves the legacy model until it knows where the rollout stands; both then give each visitor the same.
+        pid, phase, count = handle.state.remote(VISITORS).result(timeout_s=60)
+        found[pid] = phase, count
+        # A replica serves the legacy model until it knows the rollout's state; then both give each visitor the same variant.
         is_same = len(found) == 2 and len(set(found.values())) == 1
-        if is_same and said == where and (count or where == "aborted"):
+        if is_same and phase == where and (count or where == "aborted"):
             break
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the replicas have not come to {where!r}: {found}")
+            raise TimeoutError(f"the replicas have not reached {where!r}: {found}")
         time.sleep(0.05)
-    for number, (said, count) in enumerate(found.values(), 1):
-        print(f"replica {number}: {said}, {count} of {len(VISITORS)} visitors get the candidate")
+    for number, (phase, count) in enumerate(found.values(), 1):
+        print(f"replica {number}: {phase}, {count} of {len(VISITORS)} visitors get the candidate")
 
 
 def traffic(handle: Any, requests: int = 200) -> None:
-    """Visitors show pictures to the router."""
+    """Send pictures of visitors to the router."""
     answers: list[int] = []
-    # A few at a time: a replica takes five requests at once, and others wait.
+    # A few at a time: a replica takes five requests at the same time, and others wait.
     for first in range(0, requests, 8):
         responses = [handle.remote(VISITORS[number], 900 + number) for number in range(first, first + 8)]
         answers += [response.result(timeout_s=60) for response in responses]
@@ -67,7 +67,7 @@ def traffic(handle: Any, requests: int = 200) -> None:
 
 
 def main() -> None:
-    """The whole story."""
+    """Start the cluster, send traffic, and operate the rollout."""
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, *(each for each in sys.path if each)])
     cluster = ray.init(include_dashboard=False, log_to_driver=False)

@@ -1,6 +1,6 @@
 """Make this copy yours: `python rename.py acme` renames the distribution, the package and its names from template to acme.
 
-Run it once, in a copy of the folder. It changes every text file here, and removes itself.
+Run it once, in a copy of the folder. It changes every text file in it, and removes itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Results: computed from the journal alone."""
 
 from rollout_sdk.analysis.elsewhere import JournalFiles, report_from
+from rollout_sdk.analysis.export import read
 from rollout_sdk.analysis.interleaved import Interleavings, analyze_interleaving
 from rollout_sdk.analysis.relations import Relations
 from rollout_sdk.analysis.report import Report
@@ -19,6 +20,7 @@ __all__ = [
     "as_screen",
     "as_text",
     "headlines",
+    "read",
     "report_from",
     "summarise",
 ]

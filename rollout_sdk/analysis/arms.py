@@ -5,7 +5,6 @@ Memory grows with units and with recorded outcomes, not with calls (but for eigh
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +13,10 @@ from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
+from rollout_sdk.analysis.samples import Sample
 from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
-from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.interleaving.pages import page_of, shown_item
 
 __all__ = ["Arm", "Credit", "Gathered", "ShadowArm", "Sums", "add_to", "credit"]
@@ -56,27 +55,27 @@ class Arm:
         kept: Calls that are in the journal.
         units: Calls of every unit; a call that is its own unit counts as one.
         latency_s: Durations of runs, by the variant that ran.
-        latency_buckets: Buckets of the units of the assigned variant's own durations, in their order.
         errors: Failed calls, by type of the assigned variant's exception.
         fallbacks: Calls that the control answered instead.
         withheld: Calls in which the variant was not run at all, by why.
         closed_early: Streams that the caller left before their end.
         outcomes: For every metric and unit, the sum and number of its outcomes.
         ranges: For every metric, the least and the greatest value.
+        values: For every metric, its values; where none of a journal is other than 0 or 1, perhaps not.
         credit: For blended answers, by (candidate, metric).
     """
 
     share: float | None = None
     kept: int = 0
     units: Counter[str] = Factory(Counter)
-    latency_s: dict[str, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
-    latency_buckets: array[int] = Factory(lambda: array("H"))
+    latency_s: dict[str, Sample] = Factory(lambda: defaultdict(Sample))
     errors: Counts = Factory(Counts)
     fallbacks: int = 0
     withheld: Counts = Factory(Counts)
     closed_early: int = 0
     outcomes: dict[str, Sums] = Factory(lambda: defaultdict(sums))
     ranges: dict[str, tuple[float, float]] = Factory(dict)
+    values: dict[str, Sample] = Factory(lambda: defaultdict(Sample))
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
 
     def decided(self, record: Mapping[str, Any], many: int) -> None:
@@ -96,15 +95,46 @@ class Arm:
                 self.errors.add(error, many)
             # Of an answer that was not measured, it is the time until it was returned.
             if not closed and not record.get("unmeasured"):
-                self.latency_s[ran].extend([duration_s] * many)
-                if ran == record["variant"]:
-                    self.latency_buckets.extend([record["bucket"] % BUCKETS] * many)
+                self.latency_s[ran].add(duration_s, record["bucket"], many)
 
-    def add_outcome(self, metric: str, unit: str, value: float, stands_for: int = 1) -> None:
-        """Add a recorded value of a unit, as that of so many outcomes."""
+    def add_units(self, units: Sequence[str], calls: Sequence[int]) -> None:
+        """Add the calls of units, each of which is named once."""
+        if self.units.keys().isdisjoint(units):
+            # A counter's own update counts one by one.
+            dict.update(self.units, zip(units, calls, strict=True))
+        else:
+            self.units.update(dict(zip(units, calls, strict=True)))
+
+    def add_outcome(self, metric: str, unit: str, bucket: int, value: float, stands_for: int = 1) -> None:
+        """Add a recorded value of a unit, which is in a bucket, as that of so many outcomes."""
         add_to(self.outcomes[metric], unit, value, stands_for)
-        low, high = self.ranges.get(metric, (value, value))
-        self.ranges[metric] = (min(low, value), max(high, value))
+        self.values[metric].add(value, bucket, stands_for)
+        self._extend_range(metric, value, value)
+
+    def add_outcomes(
+        self, metric: str, units: Sequence[str], totals: Sequence[float], counts: Sequence[float], within: tuple[float, float]
+    ) -> None:
+        """Add the sums of a metric's values and how many there were, for units each of which is named once; not the values.
+
+        Args:
+            metric: The metric.
+            units: The units.
+            totals: The sum of each.
+            counts: How many values each had.
+            within: The least and the greatest value.
+        """
+        known, pairs = self.outcomes[metric], map(list, zip(totals, counts, strict=True))
+        if known.keys().isdisjoint(units):
+            known.update(zip(units, pairs, strict=True))
+        else:
+            for unit, (total, count) in zip(units, pairs, strict=True):
+                known[unit][0] += total
+                known[unit][1] += count
+        self._extend_range(metric, *within)
+
+    def _extend_range(self, metric: str, least: float, greatest: float) -> None:
+        low, high = self.ranges.get(metric, (least, greatest))
+        self.ranges[metric] = min(low, least), max(high, greatest)
 
 
 def credit(

@@ -181,10 +181,10 @@ def _settled(folder: Path) -> int:
         sending = json.loads(path.read_text(encoding="utf-8"))
         elsewhere = destination(sending["to"])
         with _reached(sending["to"]):
-            told = elsewhere.told(sending["number"])
-            if told is None:
+            listed = elsewhere.listed(sending["number"])
+            if listed is None:
                 elsewhere.remove(sending["number"])
-        removed = 0 if told is None else _remove(folder, [part["name"] for part in json.loads(told)["parts"]])
+        removed = 0 if listed is None else _remove(folder, [part["name"] for part in json.loads(listed)["parts"]])
         path.unlink()
         return removed
     path.unlink()

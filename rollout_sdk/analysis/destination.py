@@ -1,6 +1,6 @@
 """Where compacted parts are moved to: another folder, or an object store that fsspec knows.
 
-What tells of parts, `parts.json`, is put there last: without it, nobody reads what is beside it.
+The list of parts, `parts.json`, is written last: readers ignore a folder without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rollout_sdk.journal.compacted import COMPACTED
 
 __all__ = ["Destination", "destination", "on_disk"]
 
-_TELLS = "parts.json"
+_LIST = "parts.json"
 
 
 def on_disk(path: Path) -> None:
@@ -37,11 +37,11 @@ class Destination(ABC):
         """Copy the folder of a compaction; when this returns, it is there as a whole."""
         for path in sorted(made.rglob("*.parquet")):
             self._put(path, f"{COMPACTED}/{number}/{path.relative_to(made).as_posix()}")
-        self._put(made / _TELLS, f"{COMPACTED}/{number}/{_TELLS}")
+        self._put(made / _LIST, f"{COMPACTED}/{number}/{_LIST}")
 
-    def told(self, number: str) -> str | None:
-        """What tells of the parts of a compaction; None where it is not there as a whole."""
-        return self._read(f"{COMPACTED}/{number}/{_TELLS}")
+    def listed(self, number: str) -> str | None:
+        """Return the list of the parts of a compaction; None if it is not there completely."""
+        return self._read(f"{COMPACTED}/{number}/{_LIST}")
 
     def remove(self, number: str) -> None:
         """Remove what is there of a compaction."""

@@ -7,19 +7,23 @@ is in the tables once.
 from __future__ import annotations
 
 import csv
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rollout_sdk.analysis.facts import recorded, stands_for
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal
 
-__all__ = ["TABLES", "export"]
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["TABLES", "export", "read"]
 
 _TELL_EVERY = 10_000
 _TEXT, _NUMBER, _COUNT, _TIME, _FLAG = "VARCHAR", "DOUBLE", "BIGINT", "TIMESTAMP", "BOOLEAN"
@@ -29,7 +33,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
     "exposures": {
         "time": _TIME, **_ARM, "strategy": _TEXT, "decision_id": _TEXT, "unit": _TEXT, "bucket": _COUNT, "served": _TEXT,
         "reason": _TEXT, "propensity": _NUMBER, "share": _NUMBER, "excluded": _FLAG, "duration_s": _NUMBER, "error": _TEXT,
-        "caller_error": _TEXT, "covariate": _NUMBER, "stands_for": _COUNT,
+        "caller_error": _TEXT, "covariate": _NUMBER, "segments": _TEXT, "stands_for": _COUNT,
     },
     "outcomes": {
         "time": _TIME, **_ARM, "metric": _TEXT, "value": _NUMBER, "decision_id": _TEXT, "decided": _TIME, "unit": _TEXT,
@@ -49,9 +53,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 
 _EVENTS = {"decision": "exposures", "outcome": "outcomes", "shadow": "shadows", "transition": "transitions"}
 _RENAMED = {"decision_id": "id", "covariate": "cov", "of_shadow": "shadow"}
-_COPY = (
-    "COPY (SELECT * FROM read_csv('{}', header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
-    "new_line = '\\n', columns = {{{}}}, max_line_size = 8388608)) TO '{}' (FORMAT parquet, COMPRESSION zstd)"
+_ROWS = (
+    "SELECT * FROM read_csv('{}', header = true, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
+    "new_line = '\\n', columns = {{{}}}, max_line_size = 8388608)"
 )
 _DEFAULTS = {"fingerprint": "", "excluded": False, "of_shadow": False}
 
@@ -75,27 +79,60 @@ def export(
         ConfigurationError: There is no such journal, or DuckDB is not installed.
     """
     journal, place = Journal(folder), Path(to)
-    if form == "parquet":
-        try:
-            import duckdb
-        except ModuleNotFoundError:
-            raise ConfigurationError(
-                "DuckDB is not installed. Parquet is written with it. Run: pip install 'rollout-sdk[analysis]', or export CSV."
-            ) from None
-    place.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=place) as aside:
+    with ExitStack() as stack:
+        database = None
+        if form == "parquet":
+            database = stack.enter_context(_opened("Parquet is written with it", ", or export CSV"))
+        place.mkdir(parents=True, exist_ok=True)
+        aside = stack.enter_context(tempfile.TemporaryDirectory(prefix=".export-", dir=place))
         written = {name: Path(aside) / f"{name}.csv" for name in TABLES}
         counts = _write(journal, written, progress)
         for name, path in written.items():
             made = path
-            if form == "parquet":
+            if database is not None:
                 made = path.with_suffix(".parquet")
-                columns = ", ".join(f"'{column}': '{kind}'" for column, kind in TABLES[name].items())
-                with duckdb.connect() as database:
-                    database.execute("SET enable_progress_bar = false")
-                    database.execute(_COPY.format(_quoted(path), columns, _quoted(made)))
+                database.execute(f"COPY ({_rows(name, path)}) TO '{_quoted(made)}' (FORMAT parquet, COMPRESSION zstd)")
             made.replace(place / made.name)
     return counts
+
+
+def read(folder: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
+    """The four tables of a journal in a DuckDB database in memory: `exposures`, `outcomes`, `shadows` and `transitions`.
+
+    docs/warehouse.md has their columns. What a query gives becomes a pandas, Polars or Arrow table with `.df()`, `.pl()` or
+    `.arrow()`: `read("journal").sql("SELECT variant, avg(duration_s) FROM exposures GROUP BY variant").df()`. Needs the extra
+    `[analysis]`; memory grows with the journal.
+
+    Args:
+        folder: Folder of the journal.
+
+    Raises:
+        ConfigurationError: There is no such journal, or DuckDB is not installed.
+    """
+    journal, database = Journal(folder), _opened("It holds the tables", "")
+    with tempfile.TemporaryDirectory(prefix="rollout-") as aside:
+        written = {name: Path(aside) / f"{name}.csv" for name in TABLES}
+        _write(journal, written, None)
+        for name, path in written.items():
+            database.execute(f"CREATE TABLE {name} AS {_rows(name, path)}")
+    return database
+
+
+def _opened(why: str, otherwise: str) -> duckdb.DuckDBPyConnection:
+    try:
+        import duckdb
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            f"DuckDB is not installed. {why}. Run: pip install 'rollout-sdk[analysis]'{otherwise}."
+        ) from None
+    database = duckdb.connect()
+    database.execute("SET enable_progress_bar = false")
+    return database
+
+
+def _rows(name: str, path: Path) -> str:
+    """The query for the rows of a table that was written to a file."""
+    return _ROWS.format(_quoted(path), ", ".join(f"'{column}': '{kind}'" for column, kind in TABLES[name].items()))
 
 
 def _quoted(path: Path) -> str:
@@ -154,6 +191,8 @@ def _cell(record: Mapping[str, Any], column: str, kind: str) -> Any:
     value = record.get(name, _DEFAULTS.get(column))
     if kind == _FLAG and value is not None:
         return str(bool(value)).lower()
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
     # In one line, and no null where a text is empty.
     return value.replace("\x00", "\\0") if isinstance(value, str) else value
 

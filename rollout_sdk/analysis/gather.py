@@ -246,7 +246,7 @@ class Gatherer:
         arm.units[cluster] += many
         arm.decided(record, many)
         time_s = record.get("t", 0.0)
-        gathered.arrivals.add(cluster, time_s, phase, variant)
+        gathered.arrivals.add(cluster, time_s, (phase, variant))
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
@@ -263,7 +263,7 @@ class Gatherer:
             gathered.segments.decided(asked, record, cluster, timed)
         for metric, value, _, of_outcome, _ in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
-            arm.add_outcome(metric, cluster, value, max(many, of_outcome))
+            arm.add_outcome(metric, cluster, record["bucket"], value, max(many, of_outcome))
 
     def _shadow(self, record: dict[str, Any]) -> None:
         many = stands_for(record)
@@ -284,7 +284,7 @@ class Gatherer:
             if joined.excluded:
                 gathered.problems["of excluded calls"] += 1
             elif (arm := self.arm_at(gathered.arms, joined.phase, joined.variant)) is not None:
-                arm.add_outcome(joined.metric, joined.unit, joined.value, joined.stands_for)
+                arm.add_outcome(joined.metric, joined.unit, joined.bucket, joined.value, joined.stands_for)
                 gathered.joined += 1
 
 

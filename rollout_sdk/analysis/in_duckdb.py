@@ -28,7 +28,7 @@ _EVENTS = """
 CREATE TEMP VIEW events AS
 SELECT *, CASE WHEN event = 'outcome' THEN hash(rollout, metric, item, is_position, named,
     CASE WHEN named IS NULL THEN value END, CASE WHEN named IS NULL THEN trunc(t * 1000) END,
-    CASE WHEN named IS NULL THEN coalesce(id, unit) END) END AS happening
+    CASE WHEN named IS NULL THEN call END, CASE WHEN named IS NULL AND call IS NULL THEN unit END) END AS happening
 FROM ({})
 """
 _LISTED = """

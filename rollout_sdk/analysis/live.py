@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
 from zlib import crc32
 
@@ -30,7 +30,7 @@ from rollout_sdk.analysis.report import (
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
 from rollout_sdk.journal.following import Following
-from rollout_sdk.runtime.audits import is_label
+from rollout_sdk.runtime.audits import Label, label_in
 
 __all__ = ["Live"]
 
@@ -156,12 +156,12 @@ class Live:
         self._announced: OrderedDict[str, None] = OrderedDict()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
-        self._labelled: OrderedDict[str, None] = OrderedDict()
+        self._labels: OrderedDict[str, Label] = OrderedDict()
 
     @property
-    def labelled(self) -> Container[str]:
-        """Ids of the decisions whose pairs of answers people have compared: the latest of them."""
-        return self._labelled
+    def labels(self) -> Mapping[str, Label]:
+        """What people have said about pairs of answers, by the decision's id: the latest of it."""
+        return self._labels
 
     def read(self) -> bool:
         """Read what is new; whether anything was."""
@@ -170,10 +170,10 @@ class Live:
             # The same change, announced by a process whose lines were read later.
             if record["event"] == "transition" and self._is_announced(record.get("id")):
                 continue
-            if is_label(record):
-                self._labelled[str(record.get("id"))] = None
-                if len(self._labelled) > _MOST_LABELS:
-                    self._labelled.popitem(last=False)
+            if (label := label_in(record)) is not None:
+                self._labels[label.id] = label
+                if len(self._labels) > _MOST_LABELS:
+                    self._labels.popitem(last=False)
             which = self._judges.take(record)
             if which is None:
                 continue
@@ -302,6 +302,6 @@ def _variant(name: str, arm: _Arm, configured: float | None, calls: int, units: 
         fallbacks=arm.fallbacks,
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
-        latency={ran: latency_of(durations) for ran, durations in arm.latency_s.items()},
+        latency={ran: latency_of(sorted(durations)) for ran, durations in arm.latency_s.items()},
         metrics=(),
     )

@@ -36,8 +36,8 @@ Outcome: TypeAlias = tuple[str, float, str | int | None, int, float]
 """Metric, value, the item or its position, how many outcomes it stands for, and its time."""
 ShadowOutcome: TypeAlias = tuple[str, str, float]
 """The shadow's variant, metric and value."""
-Visit: TypeAlias = tuple[float, str, str, str, bool]
-"""Time, fingerprint, phase, variant, and whether it is excluded."""
+Visit: TypeAlias = tuple[float, str, str, str, bool, int]
+"""Time, fingerprint, phase, variant, whether it is excluded, and its bucket."""
 Set: TypeAlias = tuple[str, str]
 """Key of a rollout, and a fingerprint: what makes a set of arms that is pooled with no other."""
 
@@ -52,6 +52,7 @@ class Joined:
     phase: str
     variant: str
     excluded: bool
+    bucket: int
     metric: str
     value: float
     stands_for: int
@@ -146,7 +147,7 @@ class Outcomes:
         rollout, unit = record["rollout"], record.get("unit")
         if unit is not None and (rollout, unit) in self._by_unit:
             visit = record.get("t", 0.0), record.get("fingerprint", ""), record["phase"], record["variant"]
-            self._visits[rollout, unit].append((*visit, bool(record.get("excluded"))))
+            self._visits[rollout, unit].append((*visit, bool(record.get("excluded")), record.get("bucket", 0)))
         return self.of(record["id"])
 
     def of_shadows(self, record: dict[str, Any]) -> list[ShadowOutcome]:
@@ -163,8 +164,7 @@ class Outcomes:
                 if index < 0:
                     self.problem(rollout, "unit without an earlier call")
                 else:
-                    _, fingerprint, phase, variant, excluded = visits[index]
-                    yield Joined(rollout, unit, fingerprint, phase, variant, excluded, metric, value, many)
+                    yield Joined(rollout, unit, *visits[index][1:], metric, value, many)
 
     def unknown(self) -> Iterator[tuple[Set, int]]:
         """How many outcomes are of calls that were not read, by set."""

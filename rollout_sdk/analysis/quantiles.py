@@ -1,20 +1,19 @@
-"""Quantiles of latency, the candidate's against the control's, with an interval that holds at every look."""
+"""Quantiles of latency and of recorded metrics: the candidate's against the control's, with intervals for every look."""
 
 from __future__ import annotations
 
 import math
-from array import array
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.report import QuantileReport
+from rollout_sdk.analysis.samples import Sample
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, effective_units
 from rollout_sdk.stats.quantiles import design_effect, quantile_interval
 
-__all__ = ["quantile", "quantiles_of"]
+__all__ = ["LATENCY", "quantile", "quantiles_of"]
+
+LATENCY = "latency"
 
 _QUANTILES = (0.5, 0.95, 0.99)
 _ALPHA = 0.05
@@ -29,55 +28,66 @@ def quantile(ordered: Sequence[float], q: float) -> float:
 
 
 def quantiles_of(arms: Mapping[str, Arm], control: str, *, is_void: bool = False) -> tuple[QuantileReport, ...]:
-    """The quantiles of each candidate's own runs against the control's, where both have some.
+    """The quantiles of each candidate's own runs, and of each recorded metric, against the control's, where both have some.
 
     Each arm has an interval at level 1 - alpha / 2, whose counts are divided by the design effect of the units' buckets: calls
-    of a user, or of a slow minute of a user, are no independent draws. The difference lies between the ends of both.
+    of a user, or of a slow minute of a user, are no independent draws. The difference lies between the ends of both. A metric
+    whose values are all 0 or 1 has none.
 
     Args:
         arms: The arms of a phase, by variant.
         control: Name of the control.
         is_void: Whether arms cannot be compared: then there is no interval.
     """
-    if control not in arms or not arms[control].latency_s.get(control):
-        return ()
-    known = {name: list(_intervals(arm, name, is_void=is_void)) for name, arm in arms.items() if arm.latency_s.get(name)}
-    return tuple(
-        QuantileReport(
-            q=q,
-            candidate=name,
-            control_s=ours[0],
-            value_s=theirs[0],
-            difference_s=theirs[0] - ours[0],
-            low_s=_finite(theirs[1] - ours[2]),
-            high_s=_finite(theirs[2] - ours[1]),
-        )
-        for name, found in known.items()
-        if name != control
-        for q, ours, theirs in zip(_QUANTILES, known[control], found, strict=True)
-    )
+    runs = {name: (arm.latency_s[name], arm.units.values()) for name, arm in arms.items() if name in arm.latency_s}
+    found = list(_compared(LATENCY, runs, control, is_void=is_void))
+    for metric in sorted({metric for arm in arms.values() for metric in arm.values}):
+        values = {
+            name: (arm.values[metric], [count for _, count in arm.outcomes[metric].values()])
+            for name, arm in arms.items()
+            if metric in arm.values
+        }
+        if any(sample.is_graded() for sample, _ in values.values()):
+            found += _compared(metric, values, control, is_void=is_void)
+    return tuple(found)
+
+
+def _compared(
+    metric: str, samples: Mapping[str, tuple[Sample, Collection[float]]], control: str, *, is_void: bool
+) -> Iterator[QuantileReport]:
+    """The quantiles of a metric, from its values in each arm, and how many calls or values each unit has."""
+    if control not in samples:
+        return
+    known = {name: list(_intervals(*sample, is_void=is_void)) for name, sample in samples.items()}
+    for name, theirs in known.items():
+        if name == control:
+            continue
+        for q, ours, (value, low, high) in zip(_QUANTILES, known[control], theirs, strict=True):
+            yield QuantileReport(
+                metric=metric,
+                q=q,
+                candidate=name,
+                control=ours[0],
+                value=value,
+                difference=value - ours[0],
+                low=_finite(low - ours[2]),
+                high=_finite(high - ours[1]),
+            )
 
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _intervals(arm: Arm, name: str, *, is_void: bool) -> Iterator[tuple[float, float, float]]:
+def _intervals(sample: Sample, counts: Collection[float], *, is_void: bool) -> Iterator[tuple[float, float, float]]:
     """For each quantile: its estimate and the ends of its interval."""
-    values = arm.latency_s[name]
-    ordered = array("d", sorted(values))
+    ordered = sample.ordered()
     estimates = [quantile(ordered, q) for q in _QUANTILES]
-    if is_void or effective_units(arm.units.values())[0] < MIN_EFFECTIVE_UNITS:
+    if is_void or effective_units(counts)[0] < MIN_EFFECTIVE_UNITS:
         yield from ((estimate, -math.inf, math.inf) for estimate in estimates)
         return
-    # How many of the quantiles lie below a value, by bucket: one pass over all values.
-    counted = Counter(zip(arm.latency_buckets, map(partial(bisect_left, estimates), values), strict=True))
-    calls: Counter[int] = Counter()
-    for (bucket, _), count in counted.items():
-        calls[bucket] += count
-    for index, (q, estimate) in enumerate(zip(_QUANTILES, estimates, strict=True)):
-        below: Counter[int] = Counter()
-        for (bucket, above), count in counted.items():
-            below[bucket] += count * (above <= index)
-        effect = design_effect(((below[bucket], count) for bucket, count in calls.items()), q)
+    calls = sample.by_bucket()
+    for q, estimate in zip(_QUANTILES, estimates, strict=True):
+        above = sample.above(estimate)
+        effect = design_effect(((count - above[bucket], count) for bucket, count in calls.items()), q)
         yield estimate, *quantile_interval(ordered, q, alpha=_ALPHA / 2, effect=effect)

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rollout_sdk.analysis.arms import Arm, Gathered
+from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
 from rollout_sdk.analysis.in_duckdb import InDuckDB, is_installed
 from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes, Set
@@ -161,7 +161,7 @@ class _Reduction:
             return
         self._relations.keep("waiting", {"rollout": "STRING", "unit": "STRING"}, units)
         for rollout, unit, *visit in self._relations.reduced("visits"):
-            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4]))
+            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4], visit[5]))
 
     def _of_plain_calls(self) -> None:
         """Add the outcomes that the Python reader has read, and whose calls it will not."""
@@ -169,7 +169,7 @@ class _Reduction:
             return
         self._relations.keep("sought", {"id": "STRING"}, ((each,) for each in ids))
         for row in self._relations.reduced("of_plain_calls"):
-            decision_id, rollout, fingerprint, phase, variant, cluster, many, excluded = row
+            decision_id, rollout, fingerprint, phase, variant, cluster, bucket, many, excluded = row
             outcomes = self._outcomes.of(decision_id)
             gathered = self._gatherer.set_at(rollout, fingerprint)
             if gathered is not None and excluded:
@@ -178,7 +178,7 @@ class _Reduction:
                 if (rollout, fingerprint) in self._asked:
                     raise IrreducibleError("outcomes of one call are written in two ways")
                 for metric, value, _, of_outcome, _ in outcomes:
-                    arm.add_outcome(metric, cluster, value, max(many, of_outcome))
+                    arm.add_outcome(metric, cluster, bucket, value, max(many, of_outcome))
 
     def _arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> Arm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
@@ -186,7 +186,7 @@ class _Reduction:
 
     def _arms(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        for row in relations.reduced("arms"):
+        for row in relations.reduced("arm_sums"):
             rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s = row
             gathered = gatherer.set_at(rollout, fingerprint)
             arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
@@ -209,25 +209,18 @@ class _Reduction:
 
     def _units(self) -> None:
         relations, gatherer = self._relations, self._gatherer
-        # Each arm is looked up once: rows of all of them come mixed.
-        known: dict[tuple[str, ...], tuple[Gathered, Arm] | None] = {}
-        for rollout, fingerprint, phase, variant, cluster, calls, first_s in relations.reduced("units"):
-            where = rollout, fingerprint, phase, variant
-            if where not in known:
-                gathered = gatherer.set_at(rollout, fingerprint)
-                arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
-                known[where] = None if gathered is None or arm is None else (gathered, arm)
-            if (found := known[where]) is not None:
-                units = found[1].units
-                units[cluster] = units.get(cluster, 0) + calls
-                found[0].arrivals.add(cluster, first_s, phase, variant)
+        for rollout, fingerprint, phase, variant, units, calls, first_s in relations.reduced("units"):
+            gathered = gatherer.set_at(rollout, fingerprint)
+            if gathered is not None and (arm := gatherer.arm_at(gathered.arms, phase, variant)) is not None:
+                arm.add_units(units, calls)
+                gathered.arrivals.add_all(units, first_s, (phase, variant))
         for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
-        for rollout, fingerprint, phase, variant, ran, many, values, buckets in relations.reduced("latencies"):
+        for rollout, fingerprint, phase, variant, many, values, buckets in relations.reduced("latencies"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                arm.latency_s[ran].extend(values * many)
-                arm.latency_buckets.extend(buckets * many)
+                # A run of another variant is not plain, or not measured.
+                arm.latency_s[variant].extend(values, buckets, many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
@@ -265,22 +258,16 @@ class _Reduction:
                 arm.control_latency_s.extend((controls or []) * many)
 
     def _values(self) -> None:
-        relations, gatherer = self._relations, self._gatherer
-        known: dict[tuple[str, ...], Arm | None] = {}
-        for rollout, fingerprint, phase, variant, excluded, *row in relations.reduced("values"):
-            metric, cluster, total, outcomes, low, high, kept = row
+        for rollout, fingerprint, phase, variant, excluded, *row in self._relations.reduced("values"):
+            metric, units, totals, outcomes, low, high, kept = row
             if excluded is not False:
-                if (gathered := gatherer.set_at(rollout, fingerprint)) is not None:
-                    gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += kept
-                continue
-            where = rollout, fingerprint, phase, variant
-            if where not in known:
-                known[where] = self._arm(rollout, fingerprint, phase, variant)
-            if (arm := known[where]) is not None:
-                _add(arm.outcomes[metric][cluster], total, outcomes)
-                least, greatest = arm.ranges.get(metric, (low, high))
-                if low < least or high > greatest or metric not in arm.ranges:
-                    arm.ranges[metric] = min(low, least), max(high, greatest)
+                if (gathered := self._gatherer.set_at(rollout, fingerprint)) is not None:
+                    gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += int(kept)
+            elif (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
+                arm.add_outcomes(metric, units, totals, outcomes, (low, high))
+        for rollout, fingerprint, phase, variant, metric, many, each, buckets in self._relations.reduced("graded"):
+            if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
+                arm.values[metric].extend(each, buckets, many)
 
     def _segments(self) -> None:
         if not self._asked:

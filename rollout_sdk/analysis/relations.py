@@ -78,8 +78,9 @@ class Relations(ABC):
         """Make a table of rows, with these columns and their types in SQL, in place of an earlier one."""
 
     def prepare(self) -> bool:
-        """Make the views that other statements use; whether some outcomes are there repeatedly."""
-        self._define("special")
+        """Make the tables and views that other statements use; whether some outcomes are there repeatedly."""
+        for table in ("special", "arms", "calls"):
+            self._define(table)
         is_repeated = bool(self.value("repeated_outcomes"))
         self._define("numbered" if is_repeated else "once", "numbered")
         self._define("outcomes")

@@ -45,25 +45,27 @@ class Latency:
 
 @frozen(kw_only=True)
 class QuantileReport:
-    """A quantile of latency: a candidate's own runs against the control's, in seconds.
+    """A quantile: a candidate's against the control's.
 
     Attributes:
+        metric: "latency", that of own runs, in seconds; or the name of a recorded metric, that of its values.
         q: Which quantile: 0.95 is p95.
         candidate: Name of the candidate.
-        control_s: The control's.
-        value_s: The candidate's.
-        difference_s: Candidate minus control.
-        low_s: Lower end of its interval, which holds at every look; None while there is too little.
-        high_s: Upper end.
+        control: The control's.
+        value: The candidate's.
+        difference: Candidate minus control.
+        low: Lower end of its interval, which holds at every look; None while there is too little.
+        high: Upper end.
     """
 
+    metric: str
     q: float
     candidate: str
-    control_s: float
-    value_s: float
-    difference_s: float
-    low_s: float | None
-    high_s: float | None
+    control: float
+    value: float
+    difference: float
+    low: float | None
+    high: float | None
 
 
 @frozen

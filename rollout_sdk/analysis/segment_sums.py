@@ -50,7 +50,7 @@ class Asked:
         return math.floor((self.now_s - criterion.window) / slice_s) * slice_s
 
     def known(self, segments: Mapping[str, str]) -> list[Segment]:
-        """Those of a call's segments that were declared; nobody else's can fill the memory."""
+        """Return those of a call's segments that were declared, so that others cannot fill the memory."""
         return [
             (name, value)
             for name, value in segments.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from zlib import crc32
 
 from attrs import Factory, define
@@ -22,26 +23,49 @@ _FIRST_LOOK, _LOOK_AGAIN = 100, 1.1
 class Arrivals:
     """Where every unit of a rollout was first seen."""
 
-    _first: dict[str, tuple[float, str, str]] = Factory(dict)
+    _times_s: dict[str, float] = Factory(dict)
+    _arms: dict[str, tuple[str, str]] = Factory(dict)
 
-    def add(self, unit: str, time_s: float, phase: str, variant: str) -> None:
-        """See a unit, perhaps again: files are not read in order of time."""
-        known = self._first.get(unit)
-        if known is None or time_s < known[0]:
-            self._first[unit] = (time_s, phase, variant)
+    def add(self, unit: str, time_s: float, arm: tuple[str, str]) -> None:
+        """See a unit in an arm (phase, variant), perhaps again: files are not read in order of time."""
+        known_s = self._times_s.get(unit)
+        if known_s is None or time_s < known_s:
+            self._times_s[unit] = time_s
+            self._arms[unit] = arm
+
+    def add_all(self, units: Sequence[str], times_s: Sequence[float], arm: tuple[str, str]) -> None:
+        """See units in an arm."""
+        if self._arms.keys().isdisjoint(units):
+            self._times_s.update(zip(units, times_s, strict=True))
+            self._arms.update(zip(units, repeat(arm)))
+        else:
+            for unit, time_s in zip(units, times_s, strict=True):
+                self.add(unit, time_s, arm)
 
     def looks(self) -> Iterator[dict[str, Counter[str]]]:
         """Number of units by variant, for every phase, after more and more of them in order of time."""
-        found: dict[str, Counter[str]] = defaultdict(Counter)
-        look = _FIRST_LOOK
         # Those of one moment in an order that has nothing to do with their arms, nor with the order in which they were read.
-        order = sorted((first[0], crc32(unit.encode(errors="surrogatepass")), first) for unit, first in self._first.items())
-        for number, (_, _, (_, phase, variant)) in enumerate(order, 1):
-            found[phase][variant] += 1
-            if number == look:
-                look = math.ceil(look * _LOOK_AGAIN)
-                yield found
-        yield found
+        order = sorted(sorted(self._arms, key=_scrambled), key=self._times_s.__getitem__)
+        arms = [self._arms[unit] for unit in order]
+        seen: Counter[tuple[str, str]] = Counter()
+        begin, look = 0, _FIRST_LOOK
+        while look <= len(arms):
+            seen.update(arms[begin:look])
+            begin, look = look, math.ceil(look * _LOOK_AGAIN)
+            yield _by_phase(seen)
+        seen.update(arms[begin:])
+        yield _by_phase(seen)
+
+
+def _scrambled(unit: str) -> tuple[int, str]:
+    return crc32(unit.encode(errors="surrogatepass")), unit
+
+
+def _by_phase(seen: Mapping[tuple[str, str], int]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for (phase, variant), units in seen.items():
+        found[phase][variant] = units
+    return found
 
 
 def shares_of(arrivals: Arrivals, configured: Mapping[str, Mapping[str, float]]) -> SharesReport:

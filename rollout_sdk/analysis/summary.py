@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import evolve
 
@@ -41,9 +40,8 @@ from rollout_sdk.stats import effective_units, ratio_of_sums
 __all__ = ["concluded", "latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
 
-def latency_of(values: Iterable[float]) -> Latency:
-    """Quantiles of durations."""
-    ordered = array("d", sorted(values))
+def latency_of(ordered: Sequence[float]) -> Latency:
+    """Quantiles of durations, which are in ascending order."""
     if not ordered:
         return Latency(0, None, None, None)
     return Latency(len(ordered), quantile(ordered, 0.5), quantile(ordered, 0.95), quantile(ordered, 0.99))
@@ -70,7 +68,7 @@ def _variant(
         fallbacks=arm.fallbacks,
         withheld=dict(arm.withheld),
         closed_early=arm.closed_early,
-        latency={ran: latency_of(values) for ran, values in arm.latency_s.items()},
+        latency={ran: latency_of(runs.ordered()) for ran, runs in arm.latency_s.items()},
         metrics=metrics,
     )
 
@@ -90,8 +88,8 @@ def shadow_of(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowRe
         difference=ratio_of_sums((total, count) for total, count in arm.differences.values()),
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
-        latency=latency_of(arm.latency_s),
-        control_latency=latency_of(arm.control_latency_s),
+        latency=latency_of(sorted(arm.latency_s)),
+        control_latency=latency_of(sorted(arm.control_latency_s)),
         comparators=dict(arm.comparators),
         noise=None if again is None else again.mismatch,
         fields=arm.fields(again),

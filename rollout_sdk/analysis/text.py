@@ -17,6 +17,7 @@ from rollout_sdk.analysis.cautions import (
     about_units,
 )
 from rollout_sdk.analysis.phrases import absolute
+from rollout_sdk.analysis.quantiles import LATENCY
 from rollout_sdk.analysis.report import (
     Latency,
     PhaseReport,
@@ -99,20 +100,27 @@ def _variants(variants: Sequence[VariantReport]) -> Iterator[str]:
 
 
 def _quantiles(quantiles: Sequence[QuantileReport]) -> Iterator[str]:
-    """Differences of latency; these intervals hold at every look."""
-    if not quantiles:
-        return
-    rows = [["latency", "candidate", "control ms", "candidate ms", "difference [at every look]"]]
-    for each in quantiles:
-        ends = f"[{_signed_ms(each.low_s)}, {_signed_ms(each.high_s)}]"
-        cells = [_ms(each.control_s), _ms(each.value_s), f"{_signed_ms(each.difference_s)} {ends}"]
-        rows.append([f"p{each.q * 100:.4g}", each.candidate, *cells])
-    yield ""
-    yield from table(rows, indent="    ", left=2, ruled=True)
+    """Differences of latency and of recorded values; these intervals hold at every look."""
+    for is_latency, *head in ((True, "latency", "control ms", "candidate ms"), (False, "values", "control", "candidate")):
+        rows = [[head[0], "candidate", *head[1:], "difference [at every look]"]]
+        for each in quantiles:
+            if is_latency != (each.metric == LATENCY):
+                continue
+            show, signed = (_ms, _signed_ms) if is_latency else (_number, _signed)
+            name = f"{'' if is_latency else f'{each.metric} '}p{each.q * 100:.4g}"
+            ends = f"[{signed(each.low)}, {signed(each.high)}]"
+            rows.append([name, each.candidate, show(each.control), show(each.value), f"{signed(each.difference)} {ends}"])
+        if len(rows) > 1:
+            yield ""
+            yield from table(rows, indent="    ", left=2, ruled=True)
 
 
 def _signed_ms(seconds: float | None) -> str:
     return _NONE if seconds is None else f"{seconds * 1000:+,.3f}"
+
+
+def _signed(value: float | None) -> str:
+    return _NONE if value is None else f"{value:+,.4g}"
 
 
 def _metrics(variants: Sequence[VariantReport]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from rollout_sdk.formatting import plain
 from rollout_sdk.journal import KeptPair, read_journal
 from rollout_sdk.records.sampling import lot_of
 from rollout_sdk.runtime import Runtime
-from rollout_sdk.runtime.audits import CHOICES, is_label, label, waiting_pairs
+from rollout_sdk.runtime.audits import CHOICES, label, label_in, waiting_pairs
 
 __all__ = ["COMMANDS"]
 
@@ -50,8 +50,8 @@ def audit(key: str, folder: str, address: str | None, most: int) -> None:
     a store, the processes that judge count them within seconds. Signed ids need ROLLOUT_KEY. Exit code 5: no pair is left.
     """
     try:
-        labelled = {str(line.get("id")) for line in read_journal(folder) if is_label(line)}
-        pairs = waiting_pairs(folder, key, labelled=labelled)
+        labels = {found.id: found for line in read_journal(folder) if (found := label_in(line)) is not None}
+        pairs = waiting_pairs(folder, key, labels=labels)
     except OSError as error:
         raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None
     if not pairs:

@@ -13,7 +13,8 @@ from typing import Any
 from attrs import field, frozen
 
 from rollout_sdk.comparators.base import Comparator, share
-from rollout_sdk.comparators.parts import as_column, plain
+from rollout_sdk.comparators.close import examine
+from rollout_sdk.comparators.parts import as_column, is_missing, plain
 from rollout_sdk.records import Comparison
 
 __all__ = ["Cosine", "Equal", "Ignore", "Label", "Text"]
@@ -25,7 +26,11 @@ _SPACE = re.compile(r"\s+")
 
 @frozen
 class Equal(Comparator):
-    """Answers of one type that are equal by `==` match; there is no tolerance, and no difference."""
+    """Answers of one type that are equal match; there is no tolerance, and no difference.
+
+    Equal is what `==` says, or what is equal part by part, where `==` says otherwise or nothing: arrays and frames, also inside
+    other objects, and missing values, which match themselves.
+    """
 
     name = "equal"
 
@@ -33,9 +38,17 @@ class Equal(Comparator):
         """Compare two answers."""
         if type(control) is not type(candidate):
             return self.found("type")
-        equal = control == candidate
-        # Arrays are equal element by element.
-        return self.found(None if bool(equal.all() if hasattr(equal, "all") else equal) else "value")
+        return self.found(None if _is_equal(control, candidate) else examine(control, candidate, (0.0, 0.0), 0)[0])
+
+
+def _is_equal(a: Any, b: Any) -> bool:
+    try:
+        equal = a == b
+        # Of an array, each element has an answer of its own.
+        return bool(equal.all() if hasattr(equal, "all") else equal)
+    # Arrays of other shapes, frames, and what contains either, have none.
+    except Exception:
+        return False
 
 
 @frozen
@@ -66,13 +79,19 @@ class Label(Comparator):
         """Compare two classes."""
         ours, theirs = (plain(each if self.of is None else self.of(each)) for each in (control, candidate))
         labels = str(ours)[:_LONGEST_LABEL], str(theirs)[:_LONGEST_LABEL]
-        same = bool(ours == theirs)
+        # What is missing is a class, too; NaN is what differs from itself.
+        if is_missing(ours) or is_missing(theirs):
+            same = type(ours) is type(theirs)
+        else:
+            same = bool(ours == theirs) or bool(ours != ours and theirs != theirs)  # noqa: PLR0124
         return Comparison(match=same, reason=None if same else "label", name=self.name, labels=labels)
 
 
 @frozen
 class Text(Comparator):
     """Texts match if they are equal; the difference is the share of words that they do not have in common.
+
+    None is the text that an answer does not have: it matches None.
 
     Attributes:
         normalise: Whether case, form of Unicode, white space and punctuation make no difference.
@@ -87,8 +106,12 @@ class Text(Comparator):
         """Compare two texts.
 
         Raises:
-            TypeError: One of them is not a text.
+            TypeError: One of them is neither a text nor None.
         """
+        if control is None and candidate is None:
+            return self.found(None, 0.0)
+        if control is None or candidate is None:
+            return self.found("missing", 1.0)
         for each in (control, candidate):
             if not isinstance(each, str):
                 raise TypeError(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from attrs import field, frozen
 
+from rollout_sdk.comparators.parts import plain
 from rollout_sdk.concurrency.synchronous import answered, must_answer_at_once
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.formatting import class_name
@@ -80,9 +81,10 @@ class Own(Comparator):
         if isinstance(found, Comparison):
             return found
         name = getattr(self.function, "__name__", class_name(self.function))
-        # Functions of arrays return their library's own booleans.
-        if isinstance(found, bool) or type(found).__name__ in ("bool_", "bool"):
-            return Comparison(match=bool(found), reason=None if found else "value", name=name)
+        # Functions of arrays return their library's own booleans and numbers.
+        found = plain(found)
+        if isinstance(found, bool):
+            return Comparison(match=found, reason=None if found else "value", name=name)
         try:
             difference = float(found)
         except (TypeError, ValueError):

@@ -14,11 +14,20 @@ from attrs import field, frozen
 
 from rollout_sdk.comparators.arrays import Tolerance, compare_columns
 from rollout_sdk.comparators.base import Comparator, at_least
-from rollout_sdk.comparators.parts import as_column, columns_of, fields_of, has_no_equality, is_number, is_sequence, plain
+from rollout_sdk.comparators.parts import (
+    as_column,
+    columns_of,
+    fields_of,
+    has_no_equality,
+    is_missing,
+    is_number,
+    is_sequence,
+    plain,
+)
 from rollout_sdk.formatting import class_name
 from rollout_sdk.records import Comparison
 
-__all__ = ["Close", "DefaultComparator", "compare"]
+__all__ = ["Close", "DefaultComparator", "compare", "examine"]
 
 _MISSING = object()
 _DEEPEST = 32
@@ -50,7 +59,7 @@ class Close(Comparator):
 
     def __call__(self, control: Any, candidate: Any) -> Comparison:
         """Compare two answers."""
-        return self.found(*_examine(control, candidate, (self.rel, self.abs), 0))
+        return self.found(*examine(control, candidate, (self.rel, self.abs), 0))
 
 
 def compare(control: Any, candidate: Any, *, rel_tol: float = 1e-6, abs_tol: float = 1e-9) -> Comparison:
@@ -60,14 +69,16 @@ def compare(control: Any, candidate: Any, *, rel_tol: float = 1e-6, abs_tol: flo
         RecursionError: The outputs are nested more than 32 deep.
         Exception: Whatever the outputs' own `==` raises.
     """
-    reason, difference = _examine(control, candidate, (rel_tol, abs_tol), 0)
+    reason, difference = examine(control, candidate, (rel_tol, abs_tol), 0)
     return Comparison(match=reason is None, difference=difference, reason=reason)
 
 
-def _examine(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found:
+def examine(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found:
     """Return why two values differ, or None if they match; and their difference, or None if they have none."""
     if depth > _DEEPEST:
         raise RecursionError(f"The outputs are nested more than {_DEEPEST} deep. Give the rollout a rollout_compare plugin.")
+    if is_missing(a) or is_missing(b):
+        return None if type(a) is type(b) else "missing", None
     if (found := _arrays(a, b, tolerance, depth)) is not None:
         return found
     shapes = getattr(a, "shape", None), getattr(b, "shape", None)
@@ -123,8 +134,7 @@ def _present(column: Any) -> list[Any]:
     """Return the values of an array of objects, with None for the missing ones."""
     values = column.values.tolist()
     if column.missing is None:
-        # A missing value of pandas has no truth, and equals nothing.
-        return [None if type(value).__name__ in ("NAType", "NaTType") else value for value in values]
+        return [None if is_missing(value) else value for value in values]
     return [None if gone else value for value, gone in zip(values, column.missing.tolist(), strict=True)]
 
 
@@ -140,7 +150,7 @@ def _frames(one: Any, other: Any, tolerance: Tolerance, depth: int) -> _Found:
         return None, 0.0
     if len(columns[0]) != len(counterparts[0]):
         return "shape", 1.0
-    reasons = [_examine(a, b, tolerance, depth + 1)[0] for a, b in zip(columns, counterparts, strict=True)]
+    reasons = [examine(a, b, tolerance, depth + 1)[0] for a, b in zip(columns, counterparts, strict=True)]
     return next(filter(None, reasons), None), sum(reason is not None for reason in reasons) / len(reasons)
 
 
@@ -166,10 +176,10 @@ def _mappings(a: Mapping[Any, Any], b: Mapping[Any, Any], tolerance: Tolerance, 
 
 
 def _pair(a: Any, b: Any, tolerance: Tolerance, depth: int) -> tuple[str | None, float | None, bool]:
-    """Return what `_examine` finds of two elements, and whether both are numbers."""
+    """Return what `examine` finds of two elements, and whether both are numbers."""
     if a is _MISSING or b is _MISSING:
         return "missing", None, False
-    reason, difference = _examine(a, b, tolerance, depth + 1)
+    reason, difference = examine(a, b, tolerance, depth + 1)
     return reason, difference, is_number(a) and is_number(b)
 
 

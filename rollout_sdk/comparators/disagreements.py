@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -53,10 +52,10 @@ class Disagreements:
     them, without telling which answer is whose.
 
     Attributes:
-        most: Number of pairs that each process keeps: a uniform sample of all that it has seen, or that it has seen in each
-            period.
-        per: The period, of UTC: "hour", "day" or "week"; None: the life of the process. With "day", people get that many new
-            pairs a day from each process, for as long as it runs.
+        most: Number of pairs that are kept: a uniform sample of all that the processes with the same journal folder have seen,
+            or that they have seen in each period. People are asked for that many labels, all together.
+        per: The period, of UTC: "hour", "day" or "week"; None: as long as pairs are kept (`max_age_s`). With "day", people get
+            that many new pairs a day.
         redact: Called with the arguments (a mapping of names), and with each of the two answers; what it returns is kept. None
             keeps everything as it is.
         max_bytes: Size of a process's file, one for each period; longer answers are cut.
@@ -70,6 +69,6 @@ class Disagreements:
     max_age_s: float = field(default=30 * _DAY_S, kw_only=True, validator=_number)
 
     @property
-    def period_s(self) -> float:
-        """The period in seconds; infinite without one."""
-        return math.inf if self.per is None else _PERIODS[self.per]
+    def period_s(self) -> float | None:
+        """The period in seconds; None without one."""
+        return None if self.per is None else _PERIODS[self.per]

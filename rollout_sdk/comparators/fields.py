@@ -10,7 +10,7 @@ from attrs import field, frozen
 from rollout_sdk.comparators.answers import Ignore
 from rollout_sdk.comparators.base import Comparator, as_comparator
 from rollout_sdk.comparators.close import Close
-from rollout_sdk.comparators.parts import fields_of, is_sequence
+from rollout_sdk.comparators.parts import column_at, column_names, columns_of, fields_of, is_sequence, plain
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records import Comparison
 
@@ -44,10 +44,13 @@ class Fields(Comparator):
     well: `Guardrail("shadow.mismatch.score", margin=0.02)`.
 
     Attributes:
-        fields: Comparators, or functions, by path: a key of a mapping, a field of an object, or a place in a list, with dots
-            between them ("choices.0.message.content"); "*" is every place of a list ("items.*.price").
+        fields: Comparators, or functions, by path: a key of a mapping, a field of an object, a column of a frame, or a place in
+            a list, with dots between them ("choices.0.message.content"); "*" is every place of a list ("items.*.price").
         extra: What is done with names at the top that no path begins with: "compare" them as `Close()` does, under their own
             names, or "ignore" them.
+
+    Raises:
+        LookupError: When it is called: neither answer has anything that is to be compared, so that nothing can be said of them.
     """
 
     fields: Mapping[str, Comparator] = field(converter=_comparators)
@@ -57,12 +60,20 @@ class Fields(Comparator):
     def __call__(self, control: Any, candidate: Any) -> Comparison:
         """Compare two answers."""
         found: dict[str, Comparison] = {}
+        is_seen = False
         for path, comparator in self.fields.items():
             if not isinstance(comparator, Ignore):
                 parts = path.split(".")
-                found[path] = _compared(comparator, _at(control, parts), _at(candidate, parts))
-        if self.extra == "compare":
-            found.update(self._extra(control, candidate))
+                ours, theirs = _at(control, parts), _at(candidate, parts)
+                is_seen = is_seen or ours is not _MISSING or theirs is not _MISSING
+                found[path] = _compared(comparator, ours, theirs)
+        others = self._extra(control, candidate) if self.extra == "compare" else {}
+        if found and not is_seen and not others:
+            raise LookupError(
+                f"None of the fields {', '.join(map(repr, found)):.200} is in the answers, of {type(control).__name__} and "
+                f"{type(candidate).__name__}: nothing was compared. Name fields that one of them has."
+            )
+        found.update(others)
         differing = [f"{path}: {each.reason}" for path, each in found.items() if not each.match]
         labels = next((each.labels for each in found.values() if each.labels is not None), None)
         return Comparison(
@@ -96,15 +107,19 @@ def _compared(comparator: Comparator, ours: Any, theirs: Any) -> Comparison:
 
 
 def _names(value: Any) -> Mapping[Any, Any] | None:
-    return dict(value) if isinstance(value, Mapping) else fields_of(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if (frame := columns_of(value)) is not None:
+        return dict(zip(*frame[:2], strict=True))
+    return fields_of(value)
 
 
 def _at(value: Any, parts: list[str]) -> Any:
     """Return what a path leads to."""
     for place, part in enumerate(parts):
         if part == _EACH:
-            rest = parts[place + 1 :]
-            return [_at(each, rest) for each in value] if is_sequence(value) else _MISSING
+            rest, items = parts[place + 1 :], plain(value)
+            return [_at(each, rest) for each in items] if is_sequence(items) else _MISSING
         value = _step(value, part)
         if value is _MISSING:
             break
@@ -115,8 +130,10 @@ def _step(value: Any, part: str) -> Any:
     if isinstance(value, Mapping):
         # Some, such as protobuf's, have no `get`.
         return value[part] if part in value else _MISSING  # noqa: SIM401
-    if is_sequence(value) and part.isdecimal():
-        return value[int(part)] if int(part) < len(value) else _MISSING
+    if (names := column_names(value)) is not None:
+        return column_at(value, names.index(part)) if part in names else _MISSING
+    if part.isdecimal() and is_sequence(items := plain(value)):
+        return items[int(part)] if int(part) < len(items) else _MISSING
     if part.startswith("_"):
         return _MISSING
     return getattr(value, part, _MISSING)

@@ -13,13 +13,26 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["Column", "as_column", "columns_of", "fields_of", "has_no_equality", "is_number", "is_sequence", "plain"]
+__all__ = [
+    "Column",
+    "as_column",
+    "column_at",
+    "column_names",
+    "columns_of",
+    "fields_of",
+    "has_no_equality",
+    "is_missing",
+    "is_number",
+    "is_sequence",
+    "plain",
+]
 
 _LISTS = ("tolist", "to_list", "to_pylist", "to_dict")
 """Methods that return the contents of arrays, tensors, series and frames, in order of preference."""
 _LEAST_CONVERTED = 256
 _FLOATS = frozenset({float})
 _NUMERIC = "biufc"
+_DENSE = "torch.strided"
 _LARGEST_DENSE = 10_000_000
 
 
@@ -37,7 +50,9 @@ class Column:
 
 
 def plain(value: Any) -> Any:
-    """Convert arrays, tensors and series to nested lists, their scalars to numbers and frames to columns."""
+    """Convert arrays, tensors and series to nested lists, their scalars to values of Python, and frames to columns."""
+    if hasattr(value, "as_py"):
+        return value.as_py()
     is_array = hasattr(value, "shape") and (hasattr(value, "dtype") or hasattr(value, "columns"))
     if is_array or hasattr(value, "to_pylist"):
         for name in _LISTS:
@@ -49,6 +64,11 @@ def plain(value: Any) -> Any:
 def is_number(value: Any) -> bool:
     """Whether it is a number; truth is not."""
     return isinstance(value, Number) and not isinstance(value, bool)
+
+
+def is_missing(value: Any) -> bool:
+    """Whether it is a missing value of pandas, which has no truth or does not equal itself."""
+    return type(value).__name__ in ("NAType", "NaTType")
 
 
 def is_sequence(value: Any) -> bool:
@@ -83,17 +103,28 @@ def has_no_equality(value: Any) -> bool:
     return own is object.__eq__
 
 
+def column_names(value: Any) -> list[Any] | None:
+    """Return the names of the columns of a frame of pandas, polars or pyarrow; None for anything else."""
+    if hasattr(value, "column_names") and hasattr(value, "column"):
+        return list(value.column_names)
+    if hasattr(value, "columns") and (hasattr(value, "get_columns") or hasattr(value, "iloc")):
+        return list(value.columns)
+    return None
+
+
+def column_at(value: Any, place: int) -> Any:
+    """Return the column of a frame at a place."""
+    if hasattr(value, "column_names"):
+        return value.column(place)
+    return value.iloc[:, place] if hasattr(value, "iloc") else value.get_columns()[place]
+
+
 def columns_of(value: Any) -> tuple[list[Any], list[Any], Any] | None:
     """Return names, columns and index of a frame of pandas, polars or pyarrow; None for anything else."""
-    if hasattr(value, "column_names") and hasattr(value, "column"):
-        names = list(value.column_names)
-        return names, [value.column(place) for place in range(len(names))], None
-    if hasattr(value, "get_columns") and hasattr(value, "columns"):
-        return list(value.columns), list(value.get_columns()), None
-    if hasattr(value, "iloc") and hasattr(value, "columns"):
-        names = list(value.columns)
-        return names, [value.iloc[:, place] for place in range(len(names))], value.index
-    return None
+    if (names := column_names(value)) is None:
+        return None
+    columns = [column_at(value, place) for place in range(len(names))]
+    return names, columns, value.index if hasattr(value, "iloc") else None
 
 
 def as_column(value: Any) -> Column | None:
@@ -129,7 +160,9 @@ def as_column(value: Any) -> Column | None:
 
 def _tensor(value: Any) -> Column:
     value = value.detach()
-    if getattr(value, "is_sparse", False):
+    if getattr(value, "is_quantized", False):
+        value = value.dequantize()
+    if str(getattr(value, "layout", _DENSE)) != _DENSE:
         value = value.to_dense()
     try:
         return Column(value.numpy(force=True))

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import field, frozen
 
 from rollout_sdk.comparators.base import Comparator, share
-from rollout_sdk.comparators.parts import plain
+from rollout_sdk.comparators.parts import column_names, plain
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records import Comparison
 from rollout_sdk.stats import rank_biased_overlap
@@ -19,7 +19,13 @@ _Key = Callable[[Any], Hashable] | None
 
 
 def _items(answer: Any, key: _Key) -> list[Hashable]:
-    """Return the items' keys, each at its first place."""
+    """Return the items' keys, each at its first place.
+
+    Raises:
+        TypeError: The answer is a frame, or no list of items that can be told apart.
+    """
+    if column_names(answer) is not None:
+        raise TypeError("A ranking is a list of items, and this is a frame. Name the column: Fields({'item': TopK(10)}).")
     items = plain(answer)
     return list(dict.fromkeys(items if key is None else map(key, items)))
 

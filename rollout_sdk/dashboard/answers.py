@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container
+from collections.abc import Mapping
 from threading import Lock
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from rollout_sdk.journal import KeptPair, read_pairs
 from rollout_sdk.page.pairs import disagreements, pair_block
 from rollout_sdk.records.sampling import lot_of
 from rollout_sdk.runtime import Runtime
-from rollout_sdk.runtime.audits import CHOICES, label, waiting_pairs
+from rollout_sdk.runtime.audits import CHOICES, Label, label, waiting_pairs
 
 __all__ = ["Answers", "subject"]
 
@@ -25,22 +25,22 @@ _WORDS: dict[str, str] = {"a": "a is better", "b": "b is better", "tie": "I cann
 
 
 class Answers:
-    """The pairs of a journal's folder. They are payloads, in files of one user: nobody without a session gets any of them."""
+    """The pairs of a journal's folder. They are payloads, in files of one user, and are shown only in a session."""
 
     def __init__(
-        self, folder: str | os.PathLike[str], store: StateStore, *, labelled: Container[str], key: str | None = None
+        self, folder: str | os.PathLike[str], store: StateStore, *, labels: Mapping[str, Label], key: str | None = None
     ) -> None:
         """Read and write nothing yet.
 
         Args:
             folder: Folder of the journal, which labels are written to.
             store: Where the processes that judge find them.
-            labelled: Ids of the decisions whose pairs have a label, as far as the journal was read.
+            labels: What people have said already, by the decision's id, as far as the journal was read.
             key: The key with which ids are signed.
         """
         self._folder, self._store, self._key = folder, store, key
-        self._labelled = labelled
-        self._mine: set[str] = set()
+        self._labels = labels
+        self._mine: dict[str, Label] = {}
         self._runtime: Runtime | None = None
         # One label at a time, so that no pair gets two.
         self._labelling = Lock()
@@ -59,12 +59,10 @@ class Answers:
             JournalError: They cannot be read.
         """
         try:
-            pairs = waiting_pairs(self._folder, rollout, labelled=self._labelled)
+            pairs = waiting_pairs(self._folder, rollout, labels={**self._labels, **self._mine})
         except OSError as error:
             raise JournalError(f"The pairs of {rollout!r} cannot be read: {error.strerror}.") from None
-        return sorted(
-            (each for each in pairs if each.id not in self._mine), key=lambda pair: lot_of(f"{pair.id} {actor}", "audited")
-        )
+        return sorted(pairs, key=lambda pair: lot_of(f"{pair.id} {actor}", "audited"))
 
     def block(self, rollout: str, actor: str) -> Markup:
         """What the page of a rollout shows of its pairs.
@@ -131,15 +129,14 @@ class Answers:
         if choice not in CHOICES:
             raise ConfigurationError("This form says neither a, b nor tie. Nothing was recorded. Load the page again.")
         with self._labelling:
-            if decision in self._mine or decision in self._labelled:
+            if decision in self._mine or decision in self._labels:
                 raise ConflictError("This pair has a label already. Nothing was recorded.")
             pair = next((each for each in self.waiting(rollout, "") if each.id == decision), None)
             if pair is None:
                 raise ConfigurationError("This pair is not kept any more. Nothing was recorded.")
             if self._runtime is None:
                 self._runtime = Runtime(journal=self._folder, store=self._store, key=self._key, durability="call")
-            label(self._runtime, rollout, pair, choice)
-            self._mine.add(decision)
+            self._mine[decision] = label(self._runtime, rollout, pair, choice)
 
 
 def subject(rollout: str, decision: str) -> str:

@@ -19,8 +19,8 @@ from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.dashboard.answers import Answers, subject
 from rollout_sdk.dashboard.guard import Guard, form, is_own_origin
+from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.dashboard.operating import change, forms
-from rollout_sdk.dashboard.pages import Pages
 from rollout_sdk.dashboard.sessions import Session, Sessions
 from rollout_sdk.exceptions import ConfigurationError, ConflictError, RolloutError, StoreError
 from rollout_sdk.page import STYLE_SHEET, document
@@ -36,7 +36,7 @@ _SCRIPT = files("rollout_sdk.dashboard").joinpath("page.js").read_text("utf-8")
 
 
 def application(
-    pages: Pages,
+    pages: LivePages,
     *,
     store: StateStore | None = None,
     token: str | None = None,
@@ -50,7 +50,7 @@ def application(
         store: Where the rollouts are; without it, they can be looked at only.
         token: Who knows it may operate; None: the dashboard is read-only.
         hosts: The hosts that it answers for.
-        answers: Kept pairs of answers, for who gave the token; None: nobody sees any.
+        answers: Kept pairs of answers, shown to people who gave the token; None: they are not shown.
 
     Raises:
         ConfigurationError: A token without a store, or one that is too short.
@@ -79,7 +79,7 @@ def application(
 class _Dashboard:
     """The handlers of requests."""
 
-    def __init__(self, pages: Pages, store: StateStore | None, sessions: Sessions | None, answers: Answers | None) -> None:
+    def __init__(self, pages: LivePages, store: StateStore | None, sessions: Sessions | None, answers: Answers | None) -> None:
         self._pages = pages
         self._store = store
         self._sessions = sessions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from threading import Event, Lock, Thread
 from typing import Self
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.formatting import number, plain, several, when
 from rollout_sdk.page import rollout_page
 from rollout_sdk.page.report import cards
+from rollout_sdk.runtime.audits import Label
 
 __all__ = ["LivePages"]
 
@@ -74,9 +75,9 @@ class LivePages:
         return f"{self._started}.{self._number}"
 
     @property
-    def labelled(self) -> Container[str]:
-        """Ids of the decisions whose pairs of answers have a label."""
-        return self._live.labelled
+    def labels(self) -> Mapping[str, Label]:
+        """What people have said about pairs of answers, by the decision's id."""
+        return self._live.labels
 
     def overview(self) -> Markup:
         """All rollouts, the one that needs a person on top."""

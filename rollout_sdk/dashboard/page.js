@@ -12,7 +12,7 @@
 
   const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 
-  // What somebody is writing, or has opened to be confirmed, must not be pulled away; neither must numbers that are being read.
+  // A form in use, an open confirmation, and numbers that are being read must not be replaced.
   const isBusy = () => main.querySelector("form :focus, details.hold[open], .operate details[open]") !== null;
 
   const opened = () => new Set([...main.querySelectorAll("details[open][data-name]")].map((each) => each.dataset.name));
@@ -29,7 +29,7 @@
     shown = wanted;
   };
 
-  // A change that is told while the page refreshes is one more round: the answer under way may be older.
+  // A change that is announced during a refresh needs one more round: the pending answer may be older.
   const follow = async () => {
     if (isRefreshing) return;
     isRefreshing = true;

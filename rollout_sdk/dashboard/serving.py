@@ -73,7 +73,7 @@ def serve(
         pages = stack.enter_context(LivePages(folder, store))
         answers = None
         if token is not None and store is not None:
-            answers = Answers(folder, store, labelled=pages.labelled, key=os.environ.get("ROLLOUT_KEY") or None)
+            answers = Answers(folder, store, labels=pages.labels, key=os.environ.get("ROLLOUT_KEY") or None)
             stack.callback(answers.close)
         app = application(pages, store=store, token=token, hosts={*LOCAL_HOSTS, host, *hosts}, answers=answers)
         # No access log: it would record who looks at what, and pages ask every few seconds.

@@ -110,7 +110,7 @@ class CommonCall:
     Attributes:
         arm: Its arm.
         kwargs: Its keyword arguments; `NO_KWARGS` once it has ended.
-        raw: Its digest, as bytes: a number is made of it by who needs one, which is nobody before it has ended.
+        raw: Its digest, as bytes; it is converted to a number only if needed, after the call has ended.
         time_ns: Time of the decision, in nanoseconds since 1970.
         duration_s: Seconds that its variant ran; unset before it has answered.
         sequence: The number in its id.

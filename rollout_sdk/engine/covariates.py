@@ -11,7 +11,7 @@ from attrs import frozen
 from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.batches.rows import count_rows, each_row
 from rollout_sdk.plugins.manager import Failed
-from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.resilience.interruptions import report_fault
 
 __all__ = ["Covariate"]
 
@@ -35,7 +35,7 @@ class Covariate:
         try:
             return _number(self.get(args, kwargs))
         except BaseException as error:
-            self._note(error)
+            report_fault(self.failed, _WHAT, error)
             return None
 
     def of_rows(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], count: int) -> Sequence[float | None]:
@@ -49,7 +49,7 @@ class Covariate:
                 raise ValueError(f"{known} covariates for {count} rows")
             values = list(each_row(value))
         except BaseException as error:
-            self._note(error)
+            report_fault(self.failed, _WHAT, error)
             return [None] * count
         return [self._of_row(each) for each in values]
 
@@ -57,13 +57,8 @@ class Covariate:
         try:
             return _number(value)
         except BaseException as error:
-            self._note(error)
+            report_fault(self.failed, _WHAT, error)
             return None
-
-    def _note(self, error: BaseException) -> None:
-        if not is_fault(error):
-            raise error
-        self.failed(_WHAT, error)
 
 
 def _number(value: Any) -> float:

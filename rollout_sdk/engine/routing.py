@@ -131,12 +131,12 @@ class Router:
 
     @property
     def has_no_rules(self) -> bool:
-        """Whether nothing but the strategy decides, and nobody wants to know the unit."""
+        """Whether only the strategy decides, and the unit is not kept."""
         return not self._has_rules and self.layer is None and not self.keeps_unit and not self.drains
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing but the strategy decides, and nothing but the unit is read."""
+        """Whether only the strategy decides, and only the unit is read."""
         return self.has_no_rules and self.covariate is None and self.segments is None
 
     def unit_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

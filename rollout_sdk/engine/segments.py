@@ -11,7 +11,7 @@ from rollout_sdk.engine.arguments import Getter
 from rollout_sdk.engine.batches.rows import count_rows, each_row
 from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.plugins.manager import Failed
-from rollout_sdk.resilience.interruptions import is_fault
+from rollout_sdk.resilience.interruptions import report_fault
 
 __all__ = ["Attribute", "Segments"]
 
@@ -28,7 +28,7 @@ class Attribute:
     Attributes:
         name: Its name.
         get: Extracts it from a call's arguments.
-        segments: The values that are told apart, as texts; any other is "other".
+        segments: The values that are distinguished, as texts; any other is "other".
     """
 
     name: str
@@ -60,7 +60,7 @@ class Segments:
             try:
                 found.append(each.pair(each.get(args, kwargs)))
             except BaseException as error:
-                self._note(error)
+                report_fault(self.failed, _WHAT, error)
         return tuple(found)
 
     def of_rows(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], count: int) -> Sequence[Found]:
@@ -80,10 +80,5 @@ class Segments:
                 raise ValueError(f"{known} values of {attribute.name} for {count} rows")
             return [attribute.pair(each) for each in each_row(value)]
         except BaseException as error:
-            self._note(error)
+            report_fault(self.failed, _WHAT, error)
             return None
-
-    def _note(self, error: BaseException) -> None:
-        if not is_fault(error):
-            raise error
-        self.failed(_WHAT, error)

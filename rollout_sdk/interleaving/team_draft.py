@@ -80,7 +80,7 @@ class TeamDraft:
 
     def all_drafted(self, read: Rankings[T]) -> Iterator[tuple[Interleaved[T], float]]:
         """As `distribution`, for rankings already read."""
-        # Two rankers that disagree leave the same items whoever is first, so every list has the same number of rounds.
+        # Two rankers that disagree leave the same items in either order, so every list has the same number of rounds.
         rounds = (sum(team >= 0 for team in self.drafted(read, Coins.from_bits(0)).teams) + 1) // 2
         coins = min(rounds, 1) if self.coin == "list" else rounds
         for bits in range(1 << coins):

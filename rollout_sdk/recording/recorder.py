@@ -218,7 +218,7 @@ class Recorder:
         return kept
 
     def tell(self, fault: Fault | Notice) -> None:
-        """Take what is only told to people: where there is no room for it, nothing is lost. Never blocks and never raises."""
+        """Take a message for people, or drop it if the queue is full: it is not a fact. Never blocks and never raises."""
         if not self._closed and len(self._queue) < _MOST_WAITING:
             self._queue.append(fault)
             if self._rests:

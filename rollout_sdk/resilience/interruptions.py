@@ -12,12 +12,13 @@ import asyncio
 import functools
 import signal
 import sys
+from collections.abc import Callable
 from inspect import CO_VARARGS
 from threading import get_ident, main_thread
 from types import CodeType, MethodType
 from typing import Any
 
-__all__ = ["handler_of", "is_fault", "is_interrupted_by_signal", "is_interruption"]
+__all__ = ["handler_of", "is_fault", "is_interrupted_by_signal", "is_interruption", "report_fault"]
 
 _ALWAYS = (KeyboardInterrupt, SystemExit)
 
@@ -86,6 +87,13 @@ def is_fault(error: BaseException) -> bool:
     if isinstance(error, SystemExit):
         return not is_interrupted_by_signal(error)
     return not is_interruption(error, awaited=False)
+
+
+def report_fault(failed: Callable[[str, BaseException], None], what: str, error: BaseException) -> None:
+    """Report an exception of a collaborator as its fault; raise it again if it is not one."""
+    if not is_fault(error):
+        raise error
+    failed(what, error)
 
 
 def is_interrupted_by_signal(error: BaseException) -> bool:

@@ -3,43 +3,75 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from attrs import evolve, frozen
 
 from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.journal import KeptPair, read_pairs
-from rollout_sdk.journal.kept_pairs import AUDITS, control_is_first
+from rollout_sdk.journal.pairs import AUDITS, MAX_AGE_S, by_budget, control_is_first
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
 from rollout_sdk.runtime import Runtime
 
-__all__ = ["CHOICES", "is_label", "label", "waiting_pairs"]
+__all__ = ["CHOICES", "Label", "label", "label_in", "waiting_pairs"]
 
 CHOICES: Mapping[str, float] = {"a": 1.0, "b": -1.0, "tie": 0.0}
 """What a person may say: which answer is better, and by how much the first then is."""
 
 
-def is_label(record: Mapping[str, Any]) -> bool:
-    """Whether a line of the journal is what a person said about a pair."""
-    return record["event"] == "outcome" and record.get("metric") == JUDGE_PREFERENCE and record.get("source") == "human"
+@frozen
+class Label:
+    """What people have compared.
+
+    Attributes:
+        id: Id of the decision.
+        rollout: Key of the rollout.
+        fingerprint: Fingerprint of the decision.
+        decided_s: Time of the decision, in seconds since 1970.
+    """
+
+    id: str
+    rollout: str
+    fingerprint: str
+    decided_s: float
 
 
-def waiting_pairs(journal: str | os.PathLike[str], rollout: str, *, labelled: Container[str]) -> list[KeptPair]:
-    """Return the pairs of a rollout that people have not compared yet.
+def label_in(record: Mapping[str, Any]) -> Label | None:
+    """Return the label that a line of the journal is; None if it is something else."""
+    if record["event"] != "outcome" or record.get("metric") != JUDGE_PREFERENCE or record.get("source") != "human":
+        return None
+    return Label(
+        str(record.get("id")), str(record["rollout"]), str(record.get("fingerprint")), float(record.get("decided") or 0.0)
+    )
+
+
+def waiting_pairs(journal: str | os.PathLike[str], rollout: str, *, labels: Mapping[str, Label]) -> list[KeptPair]:
+    """Return the pairs of a rollout that people are to compare: drawn for them, without a label, and within the budget.
+
+    The budget of a period is `most` of `Disagreements`, less the labels that its decisions have already. So people are asked
+    for no more than that, however many processes have kept pairs, and although later pairs replace those with a label.
 
     Args:
         journal: Folder of the journal.
         rollout: Key of the rollout.
-        labelled: Ids of the decisions whose pairs have a label.
+        labels: What people have said already, by the decision's id.
 
     Raises:
         OSError: The pairs cannot be read.
     """
-    return [pair for pair in read_pairs(journal, rollout, folder=AUDITS) if pair.id not in labelled]
+    since_s = time() - MAX_AGE_S
+    given = [each for each in labels.values() if each.rollout == rollout and each.decided_s >= since_s]
+    found: list[KeptPair] = []
+    for budget, period, pairs in by_budget(read_pairs(journal, rollout, folder=AUDITS)):
+        spent = sum(evolve(budget, fingerprint=each.fingerprint).period_of(each.decided_s) == period for each in given)
+        found += [pair for pair in pairs if pair.id not in labels][: max(0, budget.most - spent)]
+    return found
 
 
-def label(runtime: Runtime, rollout: str, pair: KeptPair, choice: str) -> None:
-    """Record which answer of a pair a person prefers.
+def label(runtime: Runtime, rollout: str, pair: KeptPair, choice: str) -> Label:
+    """Record which answer of a pair a person prefers; return the label.
 
     Args:
         runtime: With the journal, the store of the processes that judge, and the key with which ids are signed.
@@ -62,3 +94,4 @@ def label(runtime: Runtime, rollout: str, pair: KeptPair, choice: str) -> None:
         source="human",
     )
     runtime.conclude_outcome(event)
+    return Label(pair.id, rollout, event.fingerprint, event.decided_s or 0.0)

@@ -127,12 +127,12 @@ class Metrics:
         weights = _of_all(sources, Metrics.weights)
         meter.create_observable_gauge(names.WEIGHT, [weights], "1", "Configured share of a variant.")
         active = _of_all(sources, Metrics.active)
-        meter.create_observable_up_down_counter(names.SHADOW_ACTIVE, [active], "{run}", "Shadow runs under way.")
+        meter.create_observable_up_down_counter(names.SHADOW_ACTIVE, [active], "{run}", "Running shadows.")
         if self._settings.decision_duration:
             self._decision = meter.create_histogram(
                 names.DECISION_DURATION,
                 unit="s",
-                description="Time that describing and deciding took of a call.",
+                description="Time that a call spent on its decision.",
                 explicit_bucket_boundaries_advisory=list(names.DECISION_BUCKETS),
             )
         duration = meter.create_histogram(
@@ -226,7 +226,7 @@ class Metrics:
                 yield Observation(number, {names.KEY: each.key, names.VARIANT: variant, names.DROP_REASON: reason})
 
     def active(self) -> Iterable[Observation]:
-        """Shadows under way."""
+        """Running shadows."""
         for each in self._observed():
             counts: Counter[str] = Counter()
             for variant, number in each.active.items():

@@ -117,8 +117,8 @@ def test_sums_by_bucket_add_up_to_those_of_the_arms(tmp_path):
         relations.prepare()
         calls = sum(row[6] for row in relations.reduced("buckets"))
         total = math.fsum(row[8] for row in relations.reduced("buckets"))
-        assert calls == sum(row[5] for row in relations.reduced("units"))
-        values = [(row[3], row[4], row[7]) for row in relations.reduced("values")]
+        assert calls == sum(sum(row[5]) for row in relations.reduced("units"))
+        values = [(row[3], row[4], math.fsum(row[7])) for row in relations.reduced("values")]
         of_arms = [value for variant, excluded, value in values if variant is not None and not excluded]
         assert 0 < len(of_arms) < len(values)
         assert total == pytest.approx(math.fsum(of_arms))

@@ -12,8 +12,8 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from rollout_sdk import ABTest, Runtime, rollout
-from rollout_sdk.analysis import summarise
+from rollout_sdk import ABTest, ConfigurationError, Runtime, rollout
+from rollout_sdk.analysis import read, summarise
 from rollout_sdk.analysis.export import TABLES
 from rollout_sdk.cli import main
 from rollout_sdk.journal import read_journal
@@ -77,6 +77,29 @@ def test_csv_has_the_same_rows_as_parquet(tables, tmp_path):
     found = select(f"SELECT decision_id, variant, duration_s FROM '{tables}/exposures.parquet' ORDER BY 1")
     mine = sorted((row["decision_id"], row["variant"], float(row["duration_s"]) if row["duration_s"] else None) for row in rows)
     assert found == mine
+
+
+def test_segments_are_json(tmp_path):
+    random_journal(tmp_path / "journal", 1, segments=True)
+    assert 0 == run("export", tmp_path / "journal", "--to", tmp_path / "out").exit_code
+    country = "SELECT segments->>'$.country' AS country, segments FROM"
+    found = select(f"SELECT country, count(*) FROM ({country} '{tmp_path}/out/exposures.parquet') GROUP BY 1 ORDER BY 1")
+    segments = [each.get("segments", {}) for each in read_journal(tmp_path / "journal") if each["event"] == "decision"]
+    expected = Counter(each.get("country") for each in segments)
+    assert dict(expected) == dict(found)
+    assert {"NL", None} < expected.keys()
+
+
+def test_the_same_tables_are_read_without_files(tables, tmp_path):
+    pytest.importorskip("polars", reason="needs Polars")
+    with read(tmp_path / "journal") as database:
+        for name, columns in TABLES.items():
+            expected = sorted(map(repr, select(f"SELECT * FROM '{tables}/{name}.parquet'")))
+            assert expected == sorted(map(repr, database.table(name).fetchall()))
+            assert [*columns] == [*database.table(name).df().columns] == database.table(name).pl().columns
+            assert [*columns] == database.table(name).to_arrow_table().schema.names
+    with pytest.raises(ConfigurationError):
+        read(tmp_path / "nothing")
 
 
 def test_every_column_is_documented(tables):

@@ -1,4 +1,4 @@
-"""One implementation of every number: the judge, the replay and the report come to the same, on random journals."""
+"""One implementation of every number: judge, replay, report and database come to the same, on random journals."""
 
 import random
 
@@ -7,6 +7,7 @@ import pytest
 from rollout_sdk import ABTest, Canary, Gate, Guardrail, Runtime, Shadow, Step, rollout
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.replay import replay
+from tests.analysis.test_database import differing, read, reduced
 
 BEGIN_S = 1_800_000_000
 EVERY_S = 60.0
@@ -52,7 +53,7 @@ def strategies(rng):
 
 
 def lived(folder, seed):
-    """A rollout with random traffic, and its last verdict."""
+    """A rollout with random traffic: its strategy, whether it has a covariate, and its last verdict."""
     rng, clock, clicks = random.Random(seed), Clock(), []
     strategy = strategies(rng)
     runtime = Runtime(journal=folder, time_ns=clock)
@@ -66,9 +67,10 @@ def lived(folder, seed):
 
         return model
 
+    candidate, covariate = failing(rng.choice([0.02, 0.2]), random.Random(seed + 1)), rng.choice([None, "before"])
     model = rollout(
-        candidate=failing(rng.choice([0.02, 0.2]), random.Random(seed + 1)), strategy=strategy, unit="user", key="m",
-        runtime=runtime, breaker=None, effects="read", covariate=rng.choice([None, "before"]),
+        candidate=candidate, strategy=strategy, unit="user", key="m", runtime=runtime, breaker=None, effects="read",
+        covariate=covariate,
     )(failing(0.05, random.Random(seed + 2)))  # fmt: skip
     next_s = None
     for call in range(rng.choice([50, 400, 800])):
@@ -104,7 +106,7 @@ def lived(folder, seed):
     runtime.flush(10)
     verdict = model.rollout.judge()
     runtime.close(10)
-    return strategy, verdict
+    return strategy, covariate is not None, verdict
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -119,7 +121,10 @@ def test_judge_report_and_replay_are_one_on_many_journals(tmp_path, seed):
 
 
 def agree(folder, seed):
-    strategy, verdict = lived(folder, seed)
+    strategy, is_covered, verdict = lived(folder, seed)
+    # What is below the verdict: every table.
+    by_database = reduced(folder)
+    assert [] == differing(read(folder), by_database)
     (reported,) = summarise(folder).rollouts
     if verdict is None or verdict.phase != reported.verdict.phase:
         # It was rolled back at this look: calls of the phase are over, and all three have judged it before.
@@ -139,6 +144,11 @@ def agree(folder, seed):
             # A journal has whole nanoseconds, of which these calls take a few hundred.
             assert close(numbers, 1e-3 if name[0] == "latency_mean" else 1e-9), (name, field, numbers)
     assert dict(verdict.outcomes) == dict(replayed.outcomes)
+    if strategy.name == "ab" and not is_covered:
+        # A metric without cap, clip and window: what the judge compares is what the database has summed up.
+        (phase,) = by_database.rollouts[0].phases
+        means = {arm.variant: each.per_call.mean for arm in phase.variants for each in arm.metrics if each.metric == "click"}
+        assert close([ours["click", "candidate"].estimate, means["candidate"] - means["control"]])
 
 
 def close(numbers, to=1e-9):

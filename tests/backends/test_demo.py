@@ -15,8 +15,8 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 SHOWN = {
     "a candidate that failed, and the control that answered": ("route reviews.canary", "rollout.fallback.variant"),
-    "a shadow that says something else than the control": ("shadow reviews.", "rollout.shadow.origin.span_id"),
-    "the call behind which it ran": ("route reviews.", "rollout.decision.id"),
+    "a shadow whose answer differs from the control's": ("shadow reviews.", "rollout.shadow.origin.span_id"),
+    "the call of that shadow": ("route reviews.", "rollout.decision.id"),
     "a list of two recommenders": ("route films.interleave", "rollout.interleave.contributions"),
     "a step of the canary": ("transition reviews.canary", "rollout.transition.action"),
 }

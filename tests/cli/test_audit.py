@@ -1,6 +1,7 @@
 """`rollout audit`: people compare pairs that were drawn by chance, without knowing whose answer is whose."""
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -8,9 +9,10 @@ from click.testing import CliRunner
 from rollout_sdk import Guardrail, Judge, Shadow, rollout
 from rollout_sdk.cli import main
 from rollout_sdk.comparators import Disagreements
-from rollout_sdk.journal import read_journal, read_pairs
-from rollout_sdk.journal.kept_pairs import AUDITS
+from rollout_sdk.journal import KeptPairs, read_journal, read_pairs
+from rollout_sdk.journal.pairs import AUDITS
 from rollout_sdk.judging.preferences import is_drawn_for_people
+from rollout_sdk.runtime.audits import Label, waiting_pairs
 
 WORSE = Guardrail("judge.preference", margin=0.05, audit=0.5)
 
@@ -115,3 +117,42 @@ def test_pairs_are_shown_as_text_that_is_safe_for_a_terminal(tmp_path, watch):
     chat("\x1b[31mred")
     runtime.flush(10.0)
     assert "\x1b" not in audited(tmp_path, "quit\n").output
+
+
+def test_people_are_asked_for_no_more_labels_than_the_budget_of_all_processes(tmp_path, watch):
+    """Three processes keep 10 pairs each of a budget of 10; people label while more traffic comes, which replaces pairs."""
+    folder = tmp_path / "journal"
+    chats = [deployed(watch(journal=folder), most=10) for _ in range(3)]
+    for _ in range(4):
+        for chat in chats:
+            for i in range(40):
+                chat(f"text {i}")
+            assert chat.rollout._settings.runtime.flush(10.0)
+        audited(tmp_path, "tie\n" * 4, "--most", "4")
+    # More than ten pairs are kept, each of them drawn for people, and without a label.
+    kept = {json.loads(line)["id"] for path in (folder / AUDITS).iterdir() for line in path.read_text().splitlines()}
+    assert (10, True) == (len(labels(tmp_path)), len(kept) > 20)
+    assert audited(tmp_path, "").exit_code == 5
+
+
+def test_with_a_period_there_are_labels_for_each(tmp_path, monkeypatch):
+    day_s, now = 86_400.0, [0.0]
+    monkeypatch.setattr("rollout_sdk.journal.kept_pairs.time", lambda: now[0])
+    today = time.time() // day_s
+    about = {"variant": "candidate", "fingerprint": "f", "reason": None, "difference": None}
+    for process in range(2):
+        pairs = KeptPairs("chat", tmp_path, Disagreements(5, per="day", redact=None), AUDITS)
+        for day in range(3):
+            now[0] = (today - day) * day_s
+            for each in range(10):
+                pairs.offer(("a", "b"), {}, {**about, "t": now[0]}, f"{process} {day} {each}")
+
+    def asked(*labels):
+        found = waiting_pairs(tmp_path, "chat", labels={each.id: each for each in labels})
+        return [sum(today - pair.time_s // day_s == day for pair in found) for day in range(3)]
+
+    assert asked() == [5, 5, 5]
+    # Of pairs that others have replaced since.
+    given = [Label(f"replaced {each}", "chat", "f", today * day_s) for each in range(3)]
+    others = [Label("x", "other", "f", today * day_s), Label("y", "chat", "other", today * day_s)]
+    assert asked(*given, *others) == [2, 5, 5]

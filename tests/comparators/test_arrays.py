@@ -230,13 +230,16 @@ def test_tensors():
     assert compare(one, one.detach() + 1e-9).match
     assert compare(one, one.detach() + 1e-3).difference == pytest.approx(1e-3, rel=1e-3)
     assert compare(one.bfloat16(), one.bfloat16()).match
-    assert compare(one.to_sparse(), one.to_sparse()).match
+    for sparse in (one.detach().to_sparse(), torch.eye(3).to_sparse_csr(), torch.eye(4).to_sparse_bsr((2, 2))):
+        assert compare(sparse, sparse.clone()).match
+        assert not compare(sparse, sparse * 2).match
+    assert compare(*(torch.quantize_per_tensor(one.detach(), 0.1, 0, torch.qint8) for _ in "ab")).match
 
 
 class Tensor:
     """As much of a tensor as is used, for machines without the library."""
 
-    dtype, is_sparse, shape = "float32", False, (3,)
+    dtype, shape = "float32", (3,)
 
     def __init__(self, values, *, is_foreign=False):
         self._values, self._is_foreign = np.array(values), is_foreign

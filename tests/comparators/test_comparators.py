@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import attrs
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +130,108 @@ def test_answers_of_language_models_with_ids_and_times():
     assert not compare(one, completion("Yes, of course.", id="c2")).match
 
 
+def test_a_tool_call_has_no_text_and_is_compared_all_the_same():
+    answers = Fields({"choices.0.message.content": Text()})
+    assert answers(completion(None), completion(None)).match
+    assert answers(completion(None), completion("No.")).reason == "choices.0.message.content: missing"
+
+
+# Missing values, and what has no truth ---------------------------------------------------------------------------------------
+
+MISSING = [math.nan, pd.NA, pd.NaT, np.datetime64("NaT"), np.float32("nan")]
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+@pytest.mark.parametrize("comparator", [Close(), Equal(), Label()], ids=lambda each: each.name)
+def test_missing_values_match_themselves_and_nothing_else(comparator, value):
+    assert comparator(value, value).match
+    assert not comparator(value, 1.0).match
+    assert not comparator(0, value).match
+
+
+@pytest.mark.parametrize("value", MISSING, ids=repr)
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"a": x}, lambda x: Data(0.5, x), lambda x: [[x], {"a": (x, 1)}]])
+@pytest.mark.parametrize("comparator", [Close(), Equal()], ids=lambda each: each.name)
+def test_so_they_do_inside_of_other_values(comparator, wrap, value):
+    assert comparator(wrap(value), wrap(value)).match
+    assert not comparator(wrap(value), wrap(1.0)).match
+
+
+def test_scalars_of_arrow_are_compared_by_their_values():
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    assert compare(pa.scalar(1.0), pa.scalar(1.0 + 1e-9)).match
+    assert not compare(pa.scalar(1.0), pa.scalar(1.1)).match
+    assert compare(pa.scalar(None), pa.scalar(None)).match
+
+
+def frames():
+    """Makes frames of the libraries that are installed."""
+    pa, pl = (pytest.importorskip(name, reason=f"{name} is not installed") for name in ("pyarrow", "polars"))
+    return [pd.DataFrame, pl.DataFrame, pa.table]
+
+
+def test_frames_and_what_holds_arrays_are_equal_or_not():
+    for frame in frames():
+        one, other = (frame({"a": [1.0, math.nan], "b": ["x", end]}) for end in "yz")
+        assert Equal()(one, frame({"a": [1.0, math.nan], "b": ["x", "y"]})).match
+        assert Equal()(one, other).reason == "value"
+    assert Equal()(np.arange(3), np.arange(4)).reason == "shape"
+    assert Equal()([np.arange(3)], [np.arange(3)]).match
+    assert Equal()({"a": np.arange(3)}, {"a": np.arange(1, 4)}).reason == "value"
+    assert Equal()(pd.Series([1], index=[1]), pd.Series([1], index=[2])).reason == "index"
+    # Without a tolerance, also there.
+    assert Equal()([np.array([1.0])], [np.array([1.0 + 1e-12])]).reason == "value"
+
+
+def test_columns_of_frames_are_fields():
+    fields = Fields({"score": Close(abs=0.01), "item": TopK(2), "id": Ignore()})
+    for frame in frames():
+        one = frame({"score": [0.5, 0.4], "item": ["a", "b"], "id": [1, 2], "more": [1, 2]})
+        assert fields(one, frame({"score": [0.501, 0.4], "item": ["b", "a"], "id": [8, 9], "more": [1, 2]})).match
+        for name, values in (("score", [0.9, 0.4]), ("item", ["a", "c"]), ("more", [1, 3])):
+            columns = {"score": [0.5, 0.4], "item": ["a", "b"], "id": [1, 2], "more": [1, 2], name: values}
+            found = fields(one, frame(columns))
+            assert {field for field, each in found.fields.items() if not each.match} == {name}
+
+
+def test_places_of_arrays_and_series_are_fields():
+    fields = Fields({"items.*.price": Close(abs=0.1), "items.0.name": Equal()})
+    for wrap in (list, pd.Series, lambda items: np.array(items, dtype=object)):
+        one, other = ({"items": wrap([{"price": price, "name": "a"}])} for price in (1.0, 9.0))
+        found = fields(one, other)
+        assert {field: each.match for field, each in found.fields.items()} == {"items.*.price": False, "items.0.name": True}
+
+
+def test_where_no_field_is_found_nothing_is_said():
+    for options in ({"extra": "ignore"}, {}):
+        fields = Fields({"lable": Label(), "scroe": Close()}, **options)
+        with pytest.raises(LookupError, match="'lable', 'scroe' is in the answers, of int and int: nothing was compared"):
+            fields(1, 2)
+    with pytest.raises(LookupError, match="nothing was compared"):
+        Fields({"lable": Label()}, extra="ignore")({"label": 1}, {"label": 2})
+    # One that is sometimes there is no mistake, and neither is one that is ignored.
+    assert Fields({"label": Label(), "note": Text()}, extra="ignore")({"label": 1}, {"label": 1}).match
+    assert Fields({"id": Ignore()}, extra="ignore")({"id": 1}, {"id": 2}).match
+    assert Fields({"note": Text()})({"label": 1}, {"label": 1}).match
+
+
+def test_a_frame_is_no_ranking():
+    for frame in frames():
+        for comparator in (TopK(2), RankBiasedOverlap()):
+            with pytest.raises(TypeError, match="Name the column"):
+                comparator(frame({"item": ["a"]}), frame({"item": ["b"]}))
+
+
+@pytest.mark.parametrize(
+    ("said", "match", "difference"),
+    [(np.bool_(1), True, None), (np.array(True), True, None), (np.array(False), False, None), (np.array(0.5), False, 0.5)],
+)
+def test_functions_of_arrays_may_say_it_with_an_array_of_one(said, match, difference):
+    """As tensors do: `(a == b).all()` is a tensor, and not 1.0 apart if it is true."""
+    found = as_comparator(lambda a, b: said)(1, 2)
+    assert (found.match, found.difference) == (match, difference)
+
+
 # Fields ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +264,7 @@ def test_paths_lead_into_mappings_lists_and_objects(path, value):
 def test_a_field_that_only_one_answer_has_differs():
     fields = Fields({"a.b": Equal()}, extra="ignore")
     assert fields({"a": {"b": 1}}, {"a": {}}).reason == "a.b: missing"
-    assert fields({"a": {}}, {}).match
+    assert Fields({"a.b": Equal(), "c": Equal()})({"a": {}, "c": 1}, {"c": 1}).match
 
 
 def test_lists_of_another_length_differ():
@@ -171,7 +274,8 @@ def test_lists_of_another_length_differ():
 
 
 def test_private_attributes_are_no_fields():
-    assert Fields({"__class__": Equal()}, extra="ignore")(Data(1.0), Model(score=2.0)).match
+    fields = Fields({"__class__": Equal(), "label": Equal()}, extra="ignore")
+    assert fields(Data(1.0), Model(score=2.0)).match
 
 
 @pytest.mark.parametrize(("fields", "options", "why"), [

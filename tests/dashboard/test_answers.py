@@ -13,7 +13,7 @@ from rollout_sdk.dashboard.answers import Answers
 from rollout_sdk.dashboard.app import application
 from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.journal import read_journal, read_pairs
-from rollout_sdk.journal.kept_pairs import AUDITS, control_is_first
+from rollout_sdk.journal.pairs import AUDITS, control_is_first
 from tests.waiting import until
 
 from .conftest import HOME, TOKEN
@@ -53,7 +53,7 @@ def app(folder, tmp_path):
     address = f"sqlite:///{tmp_path}/rollouts.db"
     store = GuardedStore(store_at(address), address)
     with LivePages(folder, store, every_s=0.05) as pages:
-        answers = Answers(folder, store, labelled=pages.labelled)
+        answers = Answers(folder, store, labels=pages.labels)
         until(lambda: pages.rollout("chat/1"))
         yield application(pages, store=store, token=TOKEN, answers=answers)
         answers.close()

@@ -14,7 +14,7 @@ from rollout_sdk.analysis import summarise
 from rollout_sdk.cli import main
 from rollout_sdk.comparators import Disagreements
 from rollout_sdk.journal import KeptPair, KeptPairs, read_pairs
-from rollout_sdk.journal.kept_pairs import control_is_first
+from rollout_sdk.journal.pairs import control_is_first
 from rollout_sdk.page import as_html
 
 NOW_S = 1_000_000.0
@@ -41,7 +41,7 @@ def model(tmp_path):
 
 def kept(pairs, number, folder, *, seen=0, **about):
     for each in range(seen, seen + number):
-        about = {"t": NOW_S, "variant": "v2", "reason": "value", "difference": 0.5, **about}
+        about = {"t": NOW_S, "variant": "v2", "fingerprint": "f1", "reason": "value", "difference": 0.5, **about}
         pairs.offer((f"ours {each}", f"theirs {each}"), {"n": each}, about, f"id-{each}")
     return read_pairs(folder, "mail", now_s=NOW_S)
 
@@ -105,7 +105,7 @@ def test_no_more_are_kept_than_asked_for_and_each_has_the_same_chance(tmp_path):
     for run in range(60):
         pairs = KeptPairs("mail", tmp_path / str(run), Disagreements(5, redact=None))
         for each in range(20):
-            about = {"t": NOW_S, "variant": "v2", "reason": "value", "difference": None}
+            about = {"t": NOW_S, "variant": "v2", "fingerprint": "f1", "reason": "value", "difference": None}
             pairs.offer((1, 2), {"n": each}, about, f"{run}-{each}")
         found = read_pairs(tmp_path / str(run), "mail", now_s=NOW_S)
         assert len(found) == 5
@@ -167,7 +167,7 @@ class Odd:
 @pytest.mark.parametrize("answer", [{(1, 2): 3}, Odd(), float("nan"), object(), {1, 2}, "\ud800"])
 def test_answers_that_json_does_not_have_are_kept_all_the_same(answer, tmp_path):
     pairs = KeptPairs("mail", tmp_path, Disagreements(5, redact=None))
-    pairs.offer((answer, 1), {}, {"t": NOW_S, "variant": "v2", "reason": None, "difference": None}, "id")
+    pairs.offer((answer, 1), {}, {"t": NOW_S, "variant": "v2", "fingerprint": "f1", "reason": None, "difference": None}, "id")
     assert len(read_pairs(tmp_path, "mail", now_s=NOW_S)) == 1
 
 
@@ -198,7 +198,7 @@ def command(*words, code=0):
 def journal(tmp_path):
     pairs = KeptPairs("mail", tmp_path, Disagreements(50, redact=None))
     for number, difference in enumerate([0.1, 0.9, 0.5]):
-        about = {"t": 4e9, "variant": "v2", "reason": "value", "difference": difference}
+        about = {"t": 4e9, "variant": "v2", "fingerprint": "f1", "reason": "value", "difference": difference}
         pairs.offer((f"ours {number}", f"theirs {number}"), {"n": number}, about, f"id-{number}")
     return tmp_path
 
@@ -269,8 +269,35 @@ def test_with_a_period_each_has_pairs_of_its_own(tmp_path, monkeypatch):
     pairs = KeptPairs("mail", tmp_path, Disagreements(3, per="day", redact=None))
     assert len(kept(pairs, 10, tmp_path)) == 3
     now[0] += 86_400.0
-    found = kept(pairs, 10, tmp_path, seen=10)
+    found = kept(pairs, 10, tmp_path, seen=10, t=now[0])
     assert (len(found), sum(pair.arguments["n"] >= 10 for pair in found)) == (6, 3)
+
+
+def test_all_processes_of_a_folder_keep_one_sample(tmp_path):
+    """Three processes, one with most of the traffic: each pair of any has the same chance."""
+    counts, runs, sizes = [0, 0, 0], 200, (60, 25, 15)
+    for run in range(runs):
+        folder = tmp_path / str(run)
+        for process, size in enumerate(sizes):
+            pairs = KeptPairs("mail", folder, Disagreements(10, redact=None))
+            for each in range(size):
+                about = {"t": NOW_S, "variant": "v2", "fingerprint": "f1", "reason": "value", "difference": None}
+                pairs.offer((1, 2), {"process": process}, about, f"{run}-{process}-{each}")
+        found = read_pairs(folder, "mail", now_s=NOW_S)
+        assert len(found) == 10
+        for pair in found:
+            counts[pair.arguments["process"]] += 1
+    # 10 of 100 pairs are kept each time; 3.5 standard errors of a draw without replacement.
+    for count, size in zip(counts, sizes, strict=True):
+        share = size / 100
+        assert abs(count / runs - 10 * share) < 3.5 * (10 * share * (1 - share) * (90 / 99) / runs) ** 0.5
+
+
+def test_other_settings_have_a_sample_of_their_own(tmp_path):
+    for fingerprint in ("f1", "f2"):
+        pairs = KeptPairs("mail", tmp_path, Disagreements(5, redact=None))
+        found = kept(pairs, 20, tmp_path, fingerprint=fingerprint)
+    assert sorted(pair.budget.fingerprint for pair in found) == ["f1"] * 5 + ["f2"] * 5
 
 
 def test_a_period_that_is_none_is_refused():

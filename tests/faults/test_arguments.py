@@ -11,6 +11,7 @@ import sqlite3
 import threading
 import time
 import types
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -78,8 +79,14 @@ def test_f55_the_control_as_candidate_gives_what_it_gives_alone(kind, deadline_s
         right.append(expected[:6] == list(answer[:6]) and answer[6] is arguments[0] and answer[7] is arguments[3])
     assert [True] * 20 == right
     assert {"candidate"} == {event.served for event in runtime.routed()}
-    figure("F55", "{right} of {calls} calls of {kind} kinds of functions, with and without deadlines, bit-equal, with the "
-           "caller's own objects", right=sum(right), calls=len(right), kind=kind)  # fmt: skip
+    figure(
+        "F55",
+        "{right} of {calls} calls of {kind} kinds of functions, with and without deadlines, are bit-equal and "
+        "return the caller's own objects",
+        right=sum(right),
+        calls=len(right),
+        kind=kind,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -187,13 +194,26 @@ def test_f58_whatever_a_failed_candidate_changed_the_control_finds_as_it_was(nam
     same = told_of == seen if "objects" not in name else [[1]] == [message.items for message in value]
     assert same
     assert {} == runtime.faults
-    figure("F58", "{name} kinds of inputs under {strategy} strategies, changed by a candidate that fails: the control finds "
-           "{same} of {runs} as they were", name=name, strategy=strategy, same=int(same))  # fmt: skip
+    figure(
+        "F58",
+        "{name} kinds of inputs under {strategy} strategies, changed by a candidate that fails: the control gets "
+        "{same} of {runs} unchanged",
+        name=name,
+        strategy=strategy,
+        same=int(same),
+    )
 
 
 def cursor():
-    found = sqlite3.connect(":memory:").execute("values (1), (2)")
-    return found, lambda: found.fetchall()
+    database = sqlite3.connect(":memory:")
+    found = database.execute("values (1), (2)")
+
+    def rest():
+        # Left open, it would be a warning in whatever test the garbage collector runs next.
+        with closing(database):
+            return found.fetchall()
+
+    return found, rest
 
 
 def filled_queue():
@@ -278,8 +298,14 @@ def test_f59_an_input_that_can_be_read_once_is_the_controls_wherever_it_is(sourc
     events = runtime.routed()
     assert {("control", "one_shot", True)} == {(e.decision.variant, e.decision.reason, e.excluded) for e in events}
     assert {} == runtime.faults
-    figure("F59", "{source} kinds of inputs in {wrap} places: {calls} of {calls} calls the control's alone, {notes} notes "
-           "with the cure", source=source.__name__, wrap=wrap, calls=len(events), notes=notes)  # fmt: skip
+    figure(
+        "F59",
+        "{source} kinds of inputs in {wrap} places: {calls} of {calls} calls run the control only, {notes} notes with the cure",
+        source=source.__name__,
+        wrap=wrap,
+        calls=len(events),
+        notes=notes,
+    )
 
 
 def test_f59_what_can_be_read_again_is_nobodys_alone(watch):
@@ -339,8 +365,12 @@ def test_f60_the_body_of_a_request_is_read_once(watch, loop, figure):
 
     loop.run_until_complete(main())
     assert [b"image"] * 20 == sent
-    figure("F60", "{answered} of {requests} requests answered of a body that can be read once; none waits for a second one",
-           answered=sent.count(b"image"), requests=len(runtime.routed()))  # fmt: skip
+    figure(
+        "F60",
+        "{answered} of {requests} requests with a body that can be read only once are answered; none waits for a second body",
+        answered=sent.count(b"image"),
+        requests=len(runtime.routed()),
+    )
 
 
 class Session:
@@ -371,8 +401,13 @@ def test_f61_each_argument_is_decided_for_itself(watch, figure):
     assert [True, True] == [any(name in note for note in notes) for name in ("'Session'", "'lock'")]
     assert all("@rollout_sdk.copier" in note for note in notes)
     assert {} == runtime.faults
-    figure("F61", "{right} of {calls} controls found the list beside a session as it was; {notes} notes for session and "
-           "lock, shared", right=sum(right), calls=len(right), notes=len(notes))  # fmt: skip
+    figure(
+        "F61",
+        "{right} of {calls} controls got the list next to a session unchanged; {notes} notes that session and lock are shared",
+        right=sum(right),
+        calls=len(right),
+        notes=len(notes),
+    )
 
 
 def test_f62_what_ends_something_when_it_is_gone_is_not_copied(watch, figure):
@@ -523,7 +558,7 @@ def test_f64_the_application_copies_what_only_it_can(watch, figure):
     assert ["ok"] == [event.end for event in runtime.shadowed()]
     assert ["C"] == molecule.atoms
     assert {} == runtime.faults
-    figure("F64", "{right} of {calls} inputs with a registered copier kept whole", right=sum(right), calls=len(right))
+    figure("F64", "{right} of {calls} inputs with a registered copier kept intact", right=sum(right), calls=len(right))
 
 
 @pytest.mark.usefixtures("copiers")
@@ -559,8 +594,12 @@ def test_f64_the_methods_of_an_iterator_have_their_candidate(watch, figure):
 
     answers = [Loader().old([1]) for _ in range(20)]
     assert [["new", 1]] * 20 == answers
-    figure("F64", "{new} of {calls} calls of a method of an iterator class have their candidate", new=answers.count(["new", 1]),
-           calls=len(answers))  # fmt: skip
+    figure(
+        "F64",
+        "{new} of {calls} calls of a method of an iterator class run their candidate",
+        new=answers.count(["new", 1]),
+        calls=len(answers),
+    )
 
 
 def test_a_late_candidate_cannot_reach_the_callers_own_input(watch, loop):

@@ -109,8 +109,14 @@ def test_f78_a_coroutine_at_run_time_is_a_fault_and_the_control_serves(kind, wat
         assert answers == {"control": calls}
         assert model.rollout.status().faults == {(option, "TypeError"): calls}
         assert [] == [str(each.message) for each in warned]
-    figure("F78", "{right:,} of {calls:,} calls the control's, each a fault, no coroutine left unawaited, for {kind} kinds "
-           "of functions", right=served_by["control"], calls=served_by.total(), kind=kind)  # fmt: skip
+    figure(
+        "F78",
+        "{right:,} of {calls:,} calls answered by the control, each a fault, no coroutine left unawaited, for "
+        "{kind} kinds of functions",
+        right=served_by["control"],
+        calls=served_by.total(),
+        kind=kind,
+    )
 
 
 def arms(names, shares, runtime, **options):
@@ -210,6 +216,11 @@ def test_f80_at_login_the_arm_stays_as_often_as_documented_and_always_with_a_rem
     assert stays["first"] / 10_000 == pytest.approx(expected, abs=0.02)
     assert stays["kept"] == 10_000
     if len(shares) == 1 and shares["v2"] == 0.5:
-        figure("F80", "{first:.0%} of the users keep an arm of {share:.0%} at login (the sum of the squared shares); "
-               "{kept:.0%} whose first unit the application remembers", first=stays["first"] / 10_000,
-               kept=stays["kept"] / 10_000, share=shares["v2"])  # fmt: skip
+        figure(
+            "F80",
+            "{first:.0%} of the users keep an arm of {share:.0%} at login (the sum of the squared shares); {kept:.0%} "
+            "if the application remembers their first unit",
+            first=stays["first"] / 10_000,
+            kept=stays["kept"] / 10_000,
+            share=shares["v2"],
+        )

@@ -51,9 +51,15 @@ def test_f70_every_row_of_a_large_batch_is_counted_judged_and_journalled(durabil
     assert took_s / ROWS < 50e-6
     if durability == "flush":
         whole = sum(file.stat().st_size for file in tmp_path.iterdir())
-        figure("F70", "{records:,} of {rows:,} rows in counts and journal; {took:.0f} us of the caller's time and {size:.0f} "
-               "bytes of the journal for a row", records=len(records), rows=len(answer), took=took_s / len(answer) * 1e6,
-               size=whole / len(answer))  # fmt: skip
+        figure(
+            "F70",
+            "{records:,} of {rows:,} rows in counts and journal; {took:.0f} us of the caller's time and {size:.0f} "
+            "bytes of the journal per row",
+            records=len(records),
+            rows=len(answer),
+            took=took_s / len(answer) * 1e6,
+            size=whole / len(answer),
+        )
 
 
 def test_f70_a_report_and_a_replay_read_every_row_of_a_large_batch(watch, tmp_path):
@@ -91,7 +97,7 @@ def test_f71_a_tuple_of_columns_is_never_mixed_with_another(count, watch, figure
         right.append(([0.0] * count, [0.0] * count) == (labels.tolist(), scores.tolist()))
     assert [True] * 50 == right
     assert {"BatchError"} == {error for _, error in model.rollout.status().errors}
-    figure("F71", "{right} of {batches} batches whose variants return (labels, scores) are the control's whole answer",
+    figure("F71", "{right} of {batches} batches whose variants return (labels, scores) get the control's whole answer",
            right=sum(right), batches=len(right))  # fmt: skip
 
 
@@ -124,8 +130,14 @@ def test_f72_rows_that_would_change_the_controls_make_no_whole(kind, watch, figu
     assert 0 == differ
     refused = sum(number for (what, _), number in runtime.faults.items() if what == "engine.batch")
     assert 1 == refused
-    figure("F72", "{refused} of {kind} kinds of results that do not fit the control's refused: its whole answer, {differ} "
-           "rows differ", refused=refused, kind=kind, differ=differ)  # fmt: skip
+    figure(
+        "F72",
+        "{refused} of {kind} kinds of results that do not fit the control's are refused: the answer is the "
+        "control's, {differ} rows differ",
+        refused=refused,
+        kind=kind,
+        differ=differ,
+    )
 
 
 SPARSE = [sp.csr_matrix, sp.csc_array, sp.coo_matrix, sp.lil_array, sp.dia_matrix]
@@ -146,8 +158,14 @@ def test_f73_a_sparse_matrix_is_split_and_put_together_by_row(make, watch, figur
     given = sum(shape[0] for _, shape in seen)
     assert (2, {type(rows)}, 40) == (len(seen), {kind for kind, _ in seen}, given)
     assert {} == runtime.faults
-    figure("F73", "{runs} kinds of sparse matrices of {rows} rows come back as they were given; {given} rows in {parts} "
-           "parts for the variants", rows=answer.shape[0], given=given, parts=len(seen))  # fmt: skip
+    figure(
+        "F73",
+        "{runs} kinds of sparse matrices of {rows} rows are returned as they were passed; {given} rows in {parts} "
+        "parts for the variants",
+        rows=answer.shape[0],
+        given=given,
+        parts=len(seen),
+    )
 
 
 def test_f74_variants_run_in_turn_where_no_asyncio_task_runs(watch, figure):
@@ -222,7 +240,7 @@ def test_f75_wrong_arguments_are_refused_at_the_call_and_as_by_the_control(contr
             decorated(*args, **kwargs)
         same.append(str(bare.value) == str(ours.value))
     assert all(same)
-    figure("F75", "{same} of {calls} wrong calls of {runs} kinds of functions: the control's own TypeError, at the call",
+    figure("F75", "{same} of {calls} wrong calls of {runs} kinds of functions raise the control's own TypeError, at the call",
            same=sum(same), calls=len(same))  # fmt: skip
 
 
@@ -285,7 +303,7 @@ def test_f76_a_stream_frees_its_arguments_when_the_bare_one_does(share, watch, f
 
     asyncio.run(main())
     assert [True] * 5 == freed
-    figure("F76", "{freed} of {streams} streams hold nothing of their input after the first item", freed=sum(freed),
+    figure("F76", "{freed} of {streams} streams hold no part of their input after the first item", freed=sum(freed),
            streams=len(freed))  # fmt: skip
 
 

@@ -53,8 +53,13 @@ def test_f15_a_candidate_that_swallows_its_cancellation_is_left_in_time(watch, f
     answers, took_s = asyncio.run(main())
     assert ["control"] * 10 == answers
     assert took_s < 0.3
-    figure("F15", "{callers} callers back after {took_s:.2f} s with a deadline of {deadline_s:.2f} s", callers=len(answers),
-           took_s=took_s, deadline_s=deadline_s)  # fmt: skip
+    figure(
+        "F15",
+        "{callers} callers have their answer after {took_s:.2f} s with a deadline of {deadline_s:.2f} s",
+        callers=len(answers),
+        took_s=took_s,
+        deadline_s=deadline_s,
+    )
 
 
 NONSENSE = [None, "candidate", 7, Decision("nobody"), Decision(["unhashable"]), Decision("candidate", propensity=2.0)]
@@ -89,9 +94,15 @@ def test_f22_a_strategy_that_fails_or_decides_nonsense_leaves_the_control(result
     assert (3 if raised else 1000) == len(calls)
     assert (1000 if raised or result is None else 0) == other.asked
     assert {("control", "error")} == {(e.decision.variant, e.decision.reason) for e in runtime.routed()}
-    figure("F22", "{right:,} of {calls:,} calls the control's for {runs} kinds of failures; one that raises is suspended "
-           "after {strikes:.0f} strikes; others are asked {asked:,} times", right=answers.count("control"), calls=len(answers),
-           strikes=float(len(calls) if raised else 0), asked=other.asked)  # fmt: skip
+    figure(
+        "F22",
+        "{right:,} of {calls:,} calls answered by the control for {runs} kinds of failures; a strategy that "
+        "raises is suspended after {strikes:.0f} strikes; others are called {asked:,} times",
+        right=answers.count("control"),
+        calls=len(answers),
+        strikes=float(len(calls) if raised else 0),
+        asked=other.asked,
+    )
 
 
 def test_f29_a_strategy_that_waits_for_a_black_hole_is_benched(watch, figure):
@@ -119,8 +130,14 @@ def test_f29_a_strategy_that_waits_for_a_black_hole_is_benched(watch, figure):
     assert sum(took) < 5.0
     slow = [each for each in took if each > 0.04]
     assert 3 == len(slow)
-    figure("F29", "{slow} of {calls:,} calls waited, {longest:.0f} ms at most; p50 of the others {p50:.0f} us", slow=len(slow),
-           calls=len(took), longest=max(slow) * 1e3, p50=quantile(sorted(took)[:-3], 0.5) * 1e6)  # fmt: skip
+    figure(
+        "F29",
+        "{slow} of {calls:,} calls waited, at most {longest:.0f} ms; p50 of the others {p50:.0f} us",
+        slow=len(slow),
+        calls=len(took),
+        longest=max(slow) * 1e3,
+        p50=quantile(sorted(took)[:-3], 0.5) * 1e6,
+    )
 
 
 @pytest.mark.parametrize("fault", ["refuses", "never answers", "raises SystemExit", "answers nonsense"])
@@ -169,8 +186,14 @@ def test_f29_no_call_waits_for_a_store_that_is_gone(fault, watch, figure):
     assert {"control"} == {model(number) for number in range(200)}
     released.set()
     stop.join(20)
-    figure("F29", "a store that breaks in {fault} ways: p50 {p50:.0f} us and p99 {p99:.0f} us at most, {phase} phase before "
-           "and after", fault=fault, p50=quantile(took, 0.5) * 1e6, p99=quantile(took, 0.99) * 1e6, phase=kept)  # fmt: skip
+    figure(
+        "F29",
+        "a store that fails in {fault} ways: p50 at most {p50:.0f} us and p99 {p99:.0f} us, {phase} phase before and after",
+        fault=fault,
+        p50=quantile(took, 0.5) * 1e6,
+        p99=quantile(took, 0.99) * 1e6,
+        phase=kept,
+    )
 
 
 def test_f36_an_open_breaker_costs_no_memory_and_lets_one_probe_through(watch, monkeypatch, figure):
@@ -234,8 +257,13 @@ def test_f37_when_both_fail_the_caller_sees_the_controls_exception_alone(watch, 
         own += caught.value is error
         raised += [caught.value.__context__, caught.value.__cause__]
     assert (20, {None}) == (own, set(raised))
-    figure("F37", "{own} of {calls} callers have the control's own exception object, {others} with another behind it", own=own,
-           calls=len(raised) // 2, others=len(raised) - raised.count(None))  # fmt: skip
+    figure(
+        "F37",
+        "{own} of {calls} callers get the control's own exception object, {others} with another as its context",
+        own=own,
+        calls=len(raised) // 2,
+        others=len(raised) - raised.count(None),
+    )
 
 
 class Kinds:
@@ -274,7 +302,7 @@ def test_f39_a_decorated_function_is_of_its_kind(name, watch, figure):
         decorated.__qualname__,
         decorated.__wrapped__,
     )
-    figure("F39", "{name} kinds of functions are what they were: {same} of {looks} looks by inspect and asyncio", name=name,
+    figure("F39", "{name} kinds of functions keep their kind: {same} of {looks} checks by inspect and asyncio", name=name,
            same=sum(same), looks=len(same))  # fmt: skip
 
 

@@ -150,7 +150,7 @@ def test_f30_no_piece_of_a_control_file_is_ever_taken(tmp_path, watch, figure):
     assert (0, "new") == (wrong, model("u"))
     assert {"control file"} == {what for what, _ in runtime.faults}
     assert {0, 1} == set(told)
-    figure("F30", "{wrong} wrong arms for {files} half-written or damaged files, {refused} refused, {most:.0f} report each",
+    figure("F30", "{wrong} wrong arms for {files} incomplete or damaged files, {refused} refused, {most:.0f} report each",
            wrong=wrong, files=len(told), refused=sum(told), most=float(max(told)))  # fmt: skip
 
 
@@ -362,12 +362,21 @@ def test_f33_a_wall_clock_that_jumps_moves_times_and_no_duration_step_or_breaker
     assert 200 == outcomes["counted"] + outcomes["late"] + outcomes["unknown"]
     spans = [(span.end_time - span.start_time) / 1e9 for span in exporter.get_finished_spans()]
     moved = sum(not 0 <= took < 60 for took in spans)
-    figure("F33", "a clock that jumps at every look: {wrong} of {durations} durations of runs and shadows are wrong, a step "
-           "has lasted {step_s:.1f} s after {hours:.0f} h on the clock, the breaker closed on time; times are the clock's: "
-           "{moved:,} of {spans:,} spans have a jump in them, as every span of OpenTelemetry, and {late} of {outcomes} "
-           "outcomes with a window count as late or unknown", wrong=len(wrong), durations=len(taken),
-           step_s=max(lasted), hours=max(jumps) / 3600, moved=moved, spans=len(spans),
-           late=outcomes["late"] + outcomes["unknown"], outcomes=outcomes.total())  # fmt: skip
+    figure(
+        "F33",
+        "a clock that jumps whenever it is read: {wrong} of {durations} durations of runs and shadows are wrong, "
+        "a step has lasted {step_s:.1f} s after {hours:.0f} h on the clock, the breaker closed on time; times are "
+        "the clock's: {moved:,} of {spans:,} spans contain a jump, like every span of OpenTelemetry, and {late} "
+        "of {outcomes} outcomes with a window count as late or unknown",
+        wrong=len(wrong),
+        durations=len(taken),
+        step_s=max(lasted),
+        hours=max(jumps) / 3600,
+        moved=moved,
+        spans=len(spans),
+        late=outcomes["late"] + outcomes["unknown"],
+        outcomes=outcomes.total(),
+    )
 
 
 IDS = [

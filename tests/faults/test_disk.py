@@ -55,9 +55,17 @@ def test_f25_a_disk_that_fails_costs_lines_that_are_counted_and_recovers(error, 
     # The calls of the failing time, and what else happened then.
     assert lost >= 100
     assert ("", "") == capfd.readouterr()
-    figure("F25", "{right:,} of {calls:,} calls answered under {runs} errors; {written:,} of {outside:,} lines outside the "
-           "failure kept, {lost:,} facts in it counted as lost, {glued} lines glued", right=right, calls=number + 1,
-           written=written, outside=outside, lost=lost, glued=journal.skipped.total())  # fmt: skip
+    figure(
+        "F25",
+        "{right:,} of {calls:,} calls answered under {runs} errors; {written:,} of {outside:,} lines outside the "
+        "failure kept, {lost:,} facts during it counted as lost, {glued} lines joined",
+        right=right,
+        calls=number + 1,
+        written=written,
+        outside=outside,
+        lost=lost,
+        glued=journal.skipped.total(),
+    )
 
 
 FULL = """
@@ -101,8 +109,14 @@ def test_f25_a_file_system_that_is_really_full(tmp_path, figure):
     # One line can be cut where the space ended; the newline before the next keeps it from harm.
     assert journal.skipped.total() <= 1
     assert 5100 == written + lost
-    figure("F25", "a full tmpfs: of {right:,} calls, {written:,} are in the journal and {lost:,} counted in it as lost, once "
-           "there was room", written=written, lost=lost, right=right)  # fmt: skip
+    figure(
+        "F25",
+        "a full tmpfs: of {right:,} calls, {written:,} are in the journal, and {lost:,} are counted in it as lost "
+        "once there was room again",
+        written=written,
+        lost=lost,
+        right=right,
+    )
 
 
 def test_f25_a_limit_on_the_size_of_files_moves_on_to_another(run_python, tmp_path):
@@ -165,7 +179,7 @@ def test_f26_a_short_write_spoils_its_own_line_only(cut, tmp_path, monkeypatch, 
     kept = [0, *range(1, 1 + whole), 3]
     assert kept == counts
     assert {"damaged": 1} == journal.skipped
-    figure("F26", "{lost} of {kept} acknowledged lines lost; {stumps} stumps of {cut} lengths skipped and counted",
+    figure("F26", "{lost} of {kept} acknowledged lines lost; {stumps} partial lines of {cut} lengths skipped and counted",
            lost=len(kept) - len(counts), kept=len(kept), stumps=journal.skipped["damaged"], cut=str(cut))  # fmt: skip
 
 

@@ -50,8 +50,15 @@ def test_f94_mocks_lose_no_decision_and_are_not_called(tmp_path, name, effect, s
     # Looked up when they are needed: the process id, and the locks of new objects.
     ours = 0 if name in ("os.getpid", "threading.Lock") else calls
     assert 0 == ours
-    figure("F94", "{kept:,} of {calls:,} decisions kept under {name} mocks; {ours} calls of them are ours, but for the "
-           "process id and new locks", kept=kept, calls=len(answers), name=name, ours=ours)  # fmt: skip
+    figure(
+        "F94",
+        "{kept:,} of {calls:,} decisions kept under {name} mocks; {ours} calls of the mocks by the SDK, except "
+        "for the process id and new locks",
+        kept=kept,
+        calls=len(answers),
+        name=name,
+        ours=ours,
+    )
 
 
 def test_f94_the_log_writes_its_values_without_a_mock_of_json(figure):
@@ -124,7 +131,7 @@ def test_f94_libraries_that_exchange_every_reference_to_a_clock_do_not_find_ours
     timed = sum(record["t"] > 1e9 for record in read_journal(tmp_path) if record["event"] == "decision")
     assert 20 == timed == x + 1
     assert all(record["t"] > 1e9 for record in read_journal(tmp_path))
-    figure("F94", "{timed} of {calls} decisions kept, with their times, where every reference to {clocks} clocks is exchanged",
+    figure("F94", "{timed} of {calls} decisions kept, with their times, if every reference to {clocks} clocks is replaced",
            timed=timed, calls=x + 1, clocks=len(own))  # fmt: skip
 
 
@@ -208,7 +215,7 @@ def test_f94_a_provider_that_a_test_puts_in_place_for_a_while_is_not_kept(run_py
     assert "[('theirs', {'theirs': 1})] 2" == first
     assert "3 1 3 2 {}" == then
     kept, theirs = map(int, then.split()[:2])
-    figure("F94", "{theirs} span in a test's own exporter, which is its own; {kept} at the provider that is set after it",
+    figure("F94", "{theirs} span in a test's own exporter, the test's own; {kept} at the provider that is set after it",
            theirs=theirs, kept=kept)  # fmt: skip
 
 

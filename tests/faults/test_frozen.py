@@ -124,8 +124,15 @@ def test_f47_the_controls_exception_is_the_callers(kind, name, setting, watch, l
     assert error is given
     assert runtime.flush(10.0)
     assert [] == [what for what, _ in runtime.faults if what.startswith("engine")]
-    figure("F47", "{same} of {runs} callers have the same object, of {name} kinds of exceptions in {kind} kinds of "
-           "functions, {setting} settings", same=int(error is given), name=name, kind=kind, setting=setting)  # fmt: skip
+    figure(
+        "F47",
+        "{same} of {runs} callers get the same object, for {name} kinds of exceptions in {kind} kinds of "
+        "functions under {setting} settings",
+        same=int(error is given),
+        name=name,
+        kind=kind,
+        setting=setting,
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,4 +226,4 @@ def test_f47_a_traceback_has_one_frame_of_ours(kind, on_error, watch, loop, figu
     ours = Path(rollout_sdk.__file__).parent
     frames = sum(ours in Path(frame.filename).parents for frame in traceback.extract_tb(error.__traceback__))
     assert 1 == frames
-    figure("F47", "{frames:.0f} frame of ours in {runs} tracebacks each", frames=float(frames))
+    figure("F47", "{frames:.0f} frame of the SDK in each of {runs} tracebacks", frames=float(frames))

@@ -215,11 +215,18 @@ def test_f98_an_observer_or_log_that_hangs_takes_nothing_along(what, kind, tmp_p
     until(lambda: (name, "HangError") in service.runtime.faults)
     assert not release.is_set()
     calls = CALLS
-    figure("F98", "{ways} ways to hang, {kinds} kinds of functions: {heard:,} of {calls:,} calls counted, in the "
-           "evidence, journalled and "
-           "heard by another observer; the control file disables after {disabled_s:.1f} s, another process's abort holds after "
-           "{aborted_s:.1f} s", ways=what, kinds=kind, heard=told, calls=calls, disabled_s=disabled_s,
-           aborted_s=aborted_s)  # fmt: skip
+    figure(
+        "F98",
+        "{ways} ways to hang, {kinds} kinds of functions: {heard:,} of {calls:,} calls counted, in the evidence, "
+        "journalled and received by another observer; the control file disables after {disabled_s:.1f} s, another "
+        "process's abort takes effect after {aborted_s:.1f} s",
+        ways=what,
+        kinds=kind,
+        heard=told,
+        calls=calls,
+        disabled_s=disabled_s,
+        aborted_s=aborted_s,
+    )
 
 
 def test_f98_a_slow_webhook_loses_no_fact_and_what_it_misses_is_counted(tmp_path, watch, figure, release):
@@ -248,9 +255,16 @@ def test_f98_a_slow_webhook_loses_no_fact_and_what_it_misses_is_counted(tmp_path
     runtime.close(0.2)
     missed = runtime.faults["webhook.rollout_routed", "DroppedError"]
     assert calls == len(heard) + missed
-    figure("F98", "a webhook that takes {slow_s:.0f} s for each of {calls:,} calls: {kept:,} counted and journalled; it heard "
-           "{heard:,}, and {missed:,} are counted as dropped for it", slow_s=slow_s, calls=calls, kept=kept, heard=len(heard),
-           missed=missed)  # fmt: skip
+    figure(
+        "F98",
+        "a webhook that takes {slow_s:.0f} s for each of {calls:,} calls: {kept:,} counted and journalled; it "
+        "received {heard:,}, and {missed:,} are counted as dropped for it",
+        slow_s=slow_s,
+        calls=calls,
+        kept=kept,
+        heard=len(heard),
+        missed=missed,
+    )
 
 
 def test_f98_what_hangs_is_named_and_logged_with_the_cure(watch, release):
@@ -365,11 +379,18 @@ def test_f99_a_journal_that_hangs_takes_nothing_along(durability, kind, tmp_path
     assert service.runtime.flush(30.0)
     assert service.counted() == service.journalled() + service.runtime.lost
     calls = 50
-    figure("F99", "{kinds} kinds of functions, durability flush and call: {counted:,} of {calls:,} calls in counts and "
-           "evidence beside a disk "
-           "that hangs, which took {took_s:.1f} s; the control file disables after {disabled_s:.1f} s, an abort holds after "
-           "{aborted_s:.1f} s; later all are in the journal", kinds=kind, counted=counted, calls=calls, took_s=took_s,
-           disabled_s=disabled_s, aborted_s=aborted_s)  # fmt: skip
+    figure(
+        "F99",
+        "{kinds} kinds of functions, durability flush and call: {counted:,} of {calls:,} calls in counts and "
+        "evidence while the disk hangs, which took {took_s:.1f} s; the control file disables after "
+        "{disabled_s:.1f} s, an abort takes effect after {aborted_s:.1f} s; later all are in the journal",
+        kinds=kind,
+        counted=counted,
+        calls=calls,
+        took_s=took_s,
+        disabled_s=disabled_s,
+        aborted_s=aborted_s,
+    )
 
 
 def test_f99_a_disk_that_hangs_at_the_start_keeps_no_service_from_starting(tmp_path, watch, release, monkeypatch, figure):
@@ -419,10 +440,15 @@ def test_f100_a_store_that_hangs_keeps_no_function_from_being_decorated(kind, wa
     assert runtime.faults["store", "StoreError"] >= 20
     release.set()
     known_s = until(lambda: all(ran(kind, model, loop) for model in models))
-    figure("F100", "{kinds} kinds: {decorated} functions decorated in at most {took_s:.1f} s beside a store that never "
-           "answers, each its "
-           "control; {known_s:.1f} s after it answers, all candidates run", kinds=kind, decorated=len(models), took_s=took_s,
-           known_s=known_s)  # fmt: skip
+    figure(
+        "F100",
+        "{kinds} kinds: {decorated} functions decorated in at most {took_s:.1f} s while a store never answers, "
+        "each answered by its control; {known_s:.1f} s after it answers, all candidates run",
+        kinds=kind,
+        decorated=len(models),
+        took_s=took_s,
+        known_s=known_s,
+    )
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -461,10 +487,15 @@ def test_f100_a_store_that_hangs_later_takes_nothing_along(kind, tmp_path, watch
     assert (pending_abort is not None and pending_abort[:2] == ("ann", "test")) or "aborted" == store.load("m").document[
         "status"
     ]
-    figure("F100", "{kinds} kinds: a store that hangs while it is used: the control file disables after {disabled_s:.1f} "
-           "s, abort() "
-           "returns after {aborted_s:.1f} s and holds from its start; closed after {closed_s:.1f} s", kinds=kind,
-           disabled_s=disabled_s, aborted_s=aborted_s, closed_s=closed_s)  # fmt: skip
+    figure(
+        "F100",
+        "{kinds} kinds: a store that hangs while it is used: the control file disables after {disabled_s:.1f} s, "
+        "abort() returns after {aborted_s:.1f} s and takes effect at its start; closed after {closed_s:.1f} s",
+        kinds=kind,
+        disabled_s=disabled_s,
+        aborted_s=aborted_s,
+        closed_s=closed_s,
+    )
 
 
 def test_f100_an_abort_is_stored_as_soon_as_the_store_answers(watch, loop, release):
@@ -544,9 +575,14 @@ def test_f100_what_hangs_keeps_no_process_from_ending(hangs, observer, sleep, ru
     kept = sum(record["event"] == "decision" for record in read_journal(tmp_path / "journal"))
     assert 500 == kept
     calls = 500
-    figure("F100", "{ways} ways to hang: a process ends {took_s:.1f} s after its end began; {kept:,} of {calls:,} calls "
-           "journalled",
-           ways=str((hangs, observer, sleep)), took_s=took_s, kept=kept, calls=calls)  # fmt: skip
+    figure(
+        "F100",
+        "{ways} ways to hang: a process ends {took_s:.1f} s after its shutdown began; {kept:,} of {calls:,} calls journalled",
+        ways=str((hangs, observer, sleep)),
+        took_s=took_s,
+        kept=kept,
+        calls=calls,
+    )
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -565,10 +601,15 @@ def test_f101_a_store_that_is_locked_keeps_a_service_waiting_once(kind, tmp_path
         assert took_s < 15
         other.execute("ROLLBACK")
     known_s = until(lambda: all(ran(kind, model, loop) for model in models))
-    figure("F101", "{kinds} kinds: {decorated} functions decorated in at most {took_s:.1f} s while another process has "
-           "the store locked; "
-           "{known_s:.1f} s after it lets go, all candidates run", kinds=kind, decorated=len(models), took_s=took_s,
-           known_s=known_s)  # fmt: skip
+    figure(
+        "F101",
+        "{kinds} kinds: {decorated} functions decorated in at most {took_s:.1f} s while another process holds the "
+        "store's lock; {known_s:.1f} s after its release, all candidates run",
+        kinds=kind,
+        decorated=len(models),
+        took_s=took_s,
+        known_s=known_s,
+    )
 
 
 def test_f101_a_store_that_fails_at_once_for_one_key_delays_no_other(watch, loop):
@@ -716,7 +757,7 @@ def test_f102_where_no_thread_is_to_be_had_nothing_is_lost(refused, tmp_path, wa
     kept = sum(record["event"] == "decision" for record in read_journal(tmp_path))
     assert (100, 100) == (kept, len(heard.events))
     calls = 100
-    figure("F102", "{refused} kinds of threads that are not to be had: {kept:,} of {calls:,} calls journalled and observed",
+    figure("F102", "{refused} kinds of threads that cannot be started: {kept:,} of {calls:,} calls journalled and observed",
            refused=refused, kept=kept, calls=calls)  # fmt: skip
 
 

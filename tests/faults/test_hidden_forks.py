@@ -141,7 +141,7 @@ print(ends([in_child(work)]), file=sys.stderr)
     assert float(result.stdout) < 0.5
     assert [1, 5] == sorted(per_process(tmp_path).values())
     kept = min(per_process(tmp_path).values(), key=lambda calls: calls != 5)
-    figure("F95", "durability='call' in a child: a call takes {took_ms:.1f} ms, {kept} calls outlive a SIGKILL",
+    figure("F95", "durability='call' in a child: a call takes {took_ms:.1f} ms, {kept} calls survive a SIGKILL",
            took_ms=float(result.stdout) * 1e3, kept=kept)  # fmt: skip
 
 
@@ -195,8 +195,12 @@ print(ends(children))
         )
     )
     assert ("[0, 0, 0]\n", "") == (result.stdout, result.stderr)
-    figure("F95", "stopped by {by} ways while {children} children had no calls: none of their calls answered by the candidate",
-           by=by, children=result.stdout.count("0"))  # fmt: skip
+    figure(
+        "F95",
+        "stopped in {by} ways while {children} children had no calls: none of their calls answered by the candidate",
+        by=by,
+        children=result.stdout.count("0"),
+    )
 
 
 @pytest.mark.parametrize("by", ["store", "file"])
@@ -230,7 +234,7 @@ print(ends(children), file=sys.stderr)
     took = [float(line) for line in result.stdout.splitlines()]
     assert 3 == len(took)
     assert max(took) < 1.0
-    figure("F95", "a stop by {by} ways reached children after {took_s:.2f} s at most", by=by, took_s=max(took))
+    figure("F95", "a stop in {by} ways reached children after at most {took_s:.2f} s", by=by, took_s=max(took))
 
 
 def test_f95_shadows_outcomes_and_transitions_of_a_child_are_its_own(run_python, tmp_path):
@@ -449,5 +453,5 @@ print(ends([in_child(child) for _ in range(3)]))
     )
     assert (0, "[0, 0, 0]\n") == (result.returncode, result.stdout), result.stderr
     crashed = json.loads(result.stdout)
-    figure("F95", "{crashed} of {children} children crash in which threads of the parent are freed",
+    figure("F95", "{crashed} of {children} children in which the parent's threads are freed crash",
            crashed=sum(map(bool, crashed)), children=len(crashed))  # fmt: skip

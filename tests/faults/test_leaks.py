@@ -62,9 +62,15 @@ print(json.dumps([*left, decisions]))
 def test_f84_runtimes_that_are_dropped_deliver_what_waits_and_leave_no_thread_no_file_no_object(run_python, figure):
     threads, runtimes, files, decisions = measured(run_python(DROPPED, timeout=120))
     assert (0, 0, 0, 150) == (threads, runtimes, files, decisions)
-    figure("F84", "of {decisions} dropped runtimes with a call each, {threads} threads, {files} files and {runtimes} objects "
-           "stay; {decisions} calls journaled", decisions=decisions, threads=threads, files=files,
-           runtimes=runtimes)  # fmt: skip
+    figure(
+        "F84",
+        "of {decisions} dropped runtimes with a call each, {threads} threads, {files} files and {runtimes} "
+        "objects remain; {decisions} calls journalled",
+        decisions=decisions,
+        threads=threads,
+        files=files,
+        runtimes=runtimes,
+    )
 
 
 def test_f84_the_end_of_the_process_waits_for_a_runtime_that_was_dropped_just_before(run_python, figure):
@@ -90,7 +96,7 @@ def test_f84_the_end_of_the_process_waits_for_a_runtime_that_was_dropped_just_be
         """)
     decisions = measured(counted)
     assert 2000 == decisions == calls
-    figure("F84", "{decisions:,} of {calls:,} calls journaled of one dropped just before the end of the process",
+    figure("F84", "{decisions:,} of {calls:,} calls journalled of a runtime dropped just before the end of the process",
            decisions=decisions, calls=calls)  # fmt: skip
 
 
@@ -188,8 +194,15 @@ def test_f85_decorating_in_a_handler_costs_under_a_millisecond_and_memory_stays(
     more = len(gc.get_objects()) - objects
     longest_s = LONGEST_S[kind] * max(1.0, 160 * signature_s / 1e-3)
     assert (True, True) == (took_s < longest_s, more < 500), (took_s, signature_s, more)
-    figure("F85", "{took_ms:.2f} ms at most for each of {made:,} decorations of {kind} kinds in a handler, {more} objects "
-           "more afterwards", took_ms=took_s * 1e3, made=times * runs, kind=kind, more=max(more, 0))  # fmt: skip
+    figure(
+        "F85",
+        "at most {took_ms:.2f} ms for each of {made:,} decorations of {kind} kinds in a handler, {more} more "
+        "objects afterwards",
+        took_ms=took_s * 1e3,
+        made=times * runs,
+        kind=kind,
+        more=max(more, 0),
+    )
 
 
 LONGEST_S = {"function": 1e-3, "shadow": 1e-3, "method": 5e-3}
@@ -242,9 +255,14 @@ def test_f86_with_a_loop_for_each_request_shadows_end(kind, watch, figure):
     assert runtime.flush(20)
     ended = model.rollout.status().shadows
     assert {("candidate", "ok"): 27, ("candidate", "cancelled"): 3} == ended
-    figure("F86", "{ok} of {shadows} shadows of {kind} kinds end with a loop for each request, after the first {cut} that "
-           "were cut", ok=ended["candidate", "ok"], shadows=sum(ended.values()), kind=kind,
-           cut=ended["candidate", "cancelled"])  # fmt: skip
+    figure(
+        "F86",
+        "{ok} of {shadows} shadows of {kind} kinds finish with a loop for each request, after the first {cut} were cut short",
+        ok=ended["candidate", "ok"],
+        shadows=sum(ended.values()),
+        kind=kind,
+        cut=ended["candidate", "cancelled"],
+    )
 
 
 def plain(kind):
@@ -448,6 +466,13 @@ def test_f88_greenlets_are_recognised_whenever_the_patch_comes(library, when, du
     *right, faults, called_s = measured(run_python(program, timeout=60))
     assert ([True, True, True], 0) == (right, faults)
     assert called_s < 5.0
-    figure("F88", "{runs} programs under {library} libraries, patched at {when} times: {right} of {checks} checks hold that "
-           "nothing hangs or is lost; the calls of one took {called_s:.2f} s at most", library=library, when=when,
-           right=sum(right), checks=len(right), called_s=called_s)  # fmt: skip
+    figure(
+        "F88",
+        "{runs} programs under {library} libraries, patched at {when} times: {right} of {checks} checks show that "
+        "nothing hangs or is lost; the calls of one took at most {called_s:.2f} s",
+        library=library,
+        when=when,
+        right=sum(right),
+        checks=len(right),
+        called_s=called_s,
+    )

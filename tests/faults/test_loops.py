@@ -119,8 +119,14 @@ def test_f89_a_loop_through_a_plugin_is_served_counted_once_and_ends(watch, figu
     nested = sum(number for (_, _, reason, _), number in decisions.items() if reason == "nested")
     assert (rows, caller.heard * rows) == (decisions.total() - nested, nested)
     assert {} == runtime.faults
-    figure("F89", "{kind} kinds of functions: {calls} calls and {nested} of their observers' and comparators', each counted "
-           "once; then nothing", kind=kind.__name__, calls=decisions.total() - nested, nested=nested)  # fmt: skip
+    figure(
+        "F89",
+        "{kind} kinds of functions: {calls} calls and {nested} by their observers and comparators, each counted "
+        "once; no further calls",
+        kind=kind.__name__,
+        calls=decisions.total() - nested,
+        nested=nested,
+    )
 
 
 def test_f89_an_observer_may_record_an_outcome_and_does_not_hear_of_it(watch, figure):
@@ -146,7 +152,7 @@ def test_f89_an_observer_may_record_an_outcome_and_does_not_hear_of_it(watch, fi
     outcomes = runtime.tally("model").outcomes
     assert {"click": 1, "seen": 1, "heard": 1} == dict(outcomes)
     assert ["click"] == [event.metric for event in heard]
-    figure("F89", "{outcomes} outcomes, {own} of them an observer's, each counted once", outcomes=outcomes.total(),
+    figure("F89", "{outcomes} outcomes, {own} of them recorded by an observer, each counted once", outcomes=outcomes.total(),
            own=outcomes.total() - len(heard))  # fmt: skip
 
 
@@ -241,9 +247,16 @@ def test_f90_forged_ids_cost_bounded_memory(tmp_path, figure, window):
     # The real ones are counted, whatever came before them.
     assert 100 == counted == len(routed)
     assert {} == runtime.faults
-    figure("F90", "{more:,} forged ids more took {grown:.0f} KiB at most; {counted} of {real} real outcomes after {made:,} "
-           "forged ones counted", more=made - first, grown=grown / 1024, counted=counted, real=len(routed),
-           made=made)  # fmt: skip
+    figure(
+        "F90",
+        "{more:,} more forged ids took at most {grown:.0f} KiB; {counted} of {real} real outcomes after {made:,} "
+        "forged ones counted",
+        more=made - first,
+        grown=grown / 1024,
+        counted=counted,
+        real=len(routed),
+        made=made,
+    )
 
 
 def test_f90_an_id_whose_names_are_no_names_is_refused(watch):

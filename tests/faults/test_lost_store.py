@@ -173,8 +173,19 @@ def test_f83_an_abort_stays_whatever_happens_to_the_store(workers, seconds, tmp_
     told = [record["reason"] for record in history if record["reason"] in taken]
     assert taken == told
     kills = done.count("kill")
-    figure("F83", "{processes} processes, {kills} kills, {blows} other blows in {took_s:.0f} s: {after} candidates ran in "
-           "processes started after the abort, {late} in any from {grace_s:.0f} s after it; {told} of {taken} changes that "
-           "operators made are in the history, revisions never fell in {seen:,} looks", processes=len(fleet.notes), kills=kills,
-           blows=len(done) - kills, took_s=now - began, after=len(after), late=len(late), grace_s=grace_s, told=len(told),
-           taken=len(taken), seen=sum(len(notes) for _, notes in seen))  # fmt: skip
+    figure(
+        "F83",
+        "{processes} processes, {kills} kills and {blows} other faults in {took_s:.0f} s: {after} candidates ran "
+        "in processes started after the abort, {late} in any process from {grace_s:.0f} s after it; {told} of "
+        "{taken} changes by operators are in the history, revisions never decreased in {seen:,} reads",
+        processes=len(fleet.notes),
+        kills=kills,
+        blows=len(done) - kills,
+        took_s=now - began,
+        after=len(after),
+        late=len(late),
+        grace_s=grace_s,
+        told=len(told),
+        taken=len(taken),
+        seen=sum(len(notes) for _, notes in seen),
+    )

@@ -107,9 +107,14 @@ def test_f48_an_exception_of_an_inner_control_is_not_tried_again(kind, reacts, e
     assert error is type(raised if reacts is passes else innermost(raised))
     # The candidate and the control of the innermost rollout.
     assert 2 == len(asked)
-    figure("F48", "{requests:.0f} requests of a call through {depth:.0f} rollouts, of {kind} kinds of functions, also where "
-           "each level wraps with `from`", requests=float(len(asked)), depth=float(len(runtime.rollouts)),
-           kind=kind)  # fmt: skip
+    figure(
+        "F48",
+        "{requests:.0f} requests per call through {depth:.0f} rollouts, for {kind} kinds of functions, also if "
+        "each level wraps with `from`",
+        requests=float(len(asked)),
+        depth=float(len(runtime.rollouts)),
+        kind=kind,
+    )
 
 
 def innermost(error):
@@ -124,7 +129,7 @@ def test_f48_an_exception_that_cannot_be_known_again_costs_one_run_for_each_leve
     model, asked = chain(kind, reacts, watch())
     assert WrappedError is type(read(kind, lambda: model(1), loop)[1])
     assert DEPTH + 1 == len(asked)
-    figure("F48", "{requests:.0f} where each level raises another exception", requests=float(len(asked)))
+    figure("F48", "{requests:.0f} if each level raises another exception", requests=float(len(asked)))
 
 
 def test_f48_batches_do_not_multiply(watch):
@@ -188,7 +193,7 @@ def test_f48_a_recursion_is_as_long_as_the_bare_one(watch, figure):
     with pytest.raises(DownError):
         model(14)
     assert 16 == len(runs)
-    figure("F48", "{runs_of} runs in a recursion of {depth}, where a tree of them would be {tree:,}", runs_of=len(runs),
+    figure("F48", "{runs_of} runs in a recursion of depth {depth}, instead of a tree of {tree:,}", runs_of=len(runs),
            depth=max(runs), tree=2 ** len(runs) - 2)  # fmt: skip
 
 
@@ -383,8 +388,13 @@ def test_f49_nothing_keeps_an_exception_or_its_frames_that_passed(kind, caught, 
         gc.enable()
     assert caught != bool(raised)
     assert (2, 0) == (len(held), alive)
-    figure("F49", "{alive} of {frames} frames alive after the caller let go of an exception that passed two rollouts, "
-           "without a collection", alive=alive, frames=len(held))  # fmt: skip
+    figure(
+        "F49",
+        "{alive} of {frames} frames alive after the caller released an exception that passed two rollouts, "
+        "without a collection",
+        alive=alive,
+        frames=len(held),
+    )
 
 
 def test_f49_an_exception_that_a_candidate_dealt_with_is_gone_while_it_goes_on(watch):

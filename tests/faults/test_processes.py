@@ -56,8 +56,13 @@ def test_f9_hung_shadows_do_not_hold_the_exit_and_do_not_change_its_code(end, co
     assert code == returned
     # The deadline, and what any interpreter takes to end on this machine.
     assert took_s < deadline_s + 0.5 + 0.5
-    figure("F9", "{kept} of {runs} exit codes kept; exit after {took_s:.2f} s at most, of a deadline of {deadline_s:.1f} s",
-           kept=int(code == returned), took_s=took_s, deadline_s=deadline_s)  # fmt: skip
+    figure(
+        "F9",
+        "{kept} of {runs} exit codes kept; exit after at most {took_s:.2f} s, with a deadline of {deadline_s:.1f} s",
+        kept=int(code == returned),
+        took_s=took_s,
+        deadline_s=deadline_s,
+    )
 
 
 def test_f10_shadows_that_can_end_in_time_do(run_python, tmp_path, figure):
@@ -115,8 +120,13 @@ def test_f11_a_child_forked_while_threads_submit_runs_its_own_shadows(tmp_path, 
     result = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=110, check=False)
     good = int(result.stdout or -1)
     assert (forks, 0) == (good, result.returncode), result.stderr
-    figure("F11", "{good} of {forks} children, forked under {threads} submitting threads: all their own shadows ran, none of "
-           "the parent's", good=good, forks=forks, threads=threads)  # fmt: skip
+    figure(
+        "F11",
+        "{good} of {forks} children, forked while {threads} threads submit: all their own shadows ran, none of the parent's",
+        good=good,
+        forks=forks,
+        threads=threads,
+    )
 
 
 def test_f13_a_lock_held_at_the_fork_does_not_hang_the_child(run_python, figure):
@@ -145,7 +155,7 @@ def test_f13_a_lock_held_at_the_fork_does_not_hang_the_child(run_python, figure)
     """, timeout=100)  # fmt: skip
     children, good = map(int, result.stdout.split())
     assert (60, 60, "") == (children, good, result.stderr)
-    figure("F13", "{lost} of {children} children hung that were forked while our locks were held", lost=children - good,
+    figure("F13", "{lost} of {children} children that were forked while the SDK's locks were held hung", lost=children - good,
            children=children)  # fmt: skip
 
 
@@ -231,8 +241,13 @@ def test_f13_a_child_can_do_everything_whatever_lock_was_held_at_the_fork(how, t
     runtime.close(5.0)
     assert dict.fromkeys(locks, 0) == ends
     hung = [name for name, code in ends.items() if code != 0]
-    figure("F13", "{hung} of {children} children hung, forked in {how} ways while each of our locks was held", hung=len(hung),
-           children=len(ends), how=how)  # fmt: skip
+    figure(
+        "F13",
+        "{hung} of {children} children, forked in {how} ways while each of the SDK's locks was held, hung",
+        hung=len(hung),
+        children=len(ends),
+        how=how,
+    )
 
 
 def test_f18_loops_that_end_with_shadows_pending_leave_nothing_behind(watch, figure, caplog):
@@ -332,9 +347,16 @@ def kill_writers(tmp_path, durability, rounds, figure):
             kills += 1
     assert 0 == lost
     assert damaged <= kills
-    figure("F27", "{lost} of {acknowledged:,} acknowledged calls lost in {kills} kills of writers with {durability} kinds of "
-           "durability; {damaged} stumps", lost=lost, acknowledged=acknowledged, kills=kills, durability=durability,
-           damaged=damaged)  # fmt: skip
+    figure(
+        "F27",
+        "{lost} of {acknowledged:,} acknowledged calls lost in {kills} kills of writers with {durability} kinds "
+        "of durability; {damaged} partial lines",
+        lost=lost,
+        acknowledged=acknowledged,
+        kills=kills,
+        durability=durability,
+        damaged=damaged,
+    )
 
 
 def test_f35_the_same_unit_has_the_same_arm_in_every_process(figure):
@@ -529,9 +551,15 @@ def test_f40_no_thread_to_be_had_costs_shadows_and_records_only(watch, monkeypat
     runtime.flush(10.0)
     shadows = model.rollout.status().shadows
     assert {("candidate", "dropped_start"): 100, ("candidate", "ok"): 100} == shadows
-    figure("F40", "{answered} of {calls} calls answered with no thread to be had, {dropped} shadows dropped_start; {ok} run "
-           "afterwards", answered=len(answers), calls=shadows["candidate", "dropped_start"],
-           dropped=shadows["candidate", "dropped_start"], ok=shadows["candidate", "ok"])  # fmt: skip
+    figure(
+        "F40",
+        "{answered} of {calls} calls answered although no thread can be started, {dropped} shadows dropped_start; "
+        "{ok} run afterwards",
+        answered=len(answers),
+        calls=shadows["candidate", "dropped_start"],
+        dropped=shadows["candidate", "dropped_start"],
+        ok=shadows["candidate", "ok"],
+    )
 
 
 def test_f40_calls_while_the_interpreter_ends_are_answered(run_python):

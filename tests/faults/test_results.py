@@ -124,7 +124,7 @@ def test_f50_a_future_of_a_thread_pool_that_fails_is_a_failure_of_its_function(w
     assert {("candidate", "ConnectionError"): CALLS} == {
         key: number for key, number in model.rollout.status().fallbacks.items() if runtime.routed()
     }
-    figure("F50", "{right} of {futures} futures of a thread pool end as the control's", right=sum(right), futures=len(right))
+    figure("F50", "{right} of {futures} futures of a thread pool end like the control's", right=sum(right), futures=len(right))
 
 
 def test_f50_the_controls_own_future_reaches_its_caller(watch, figure):
@@ -204,7 +204,7 @@ def test_f52_the_time_of_a_stream_is_that_of_its_items(watch, figure):
     found = [run.first_item_s for event in runtime.routed() for run in event.runs]
     assert 10 == len(found)
     assert all(slow_s <= first_item_s < 0.5 for first_item_s in found)
-    figure("F52", "the first item after {least:.0f} to {most:.0f} ms, of {streams} streams that take {slow:.0f} ms for it",
+    figure("F52", "the first item after {least:.0f} to {most:.0f} ms, for {streams} streams that need {slow:.0f} ms for it",
            least=min(found) * 1e3, most=max(found) * 1e3, streams=len(found), slow=slow_s * 1e3)  # fmt: skip
 
 
@@ -260,5 +260,11 @@ def test_f54_a_shadow_carries_out_what_its_candidate_returns(watch, figure, form
     assert {("good", "ok", None): 20, ("bad", "error", "ConnectionError"): 20} == ends
     alike = sum(event.comparison.match for event in runtime.shadowed() if event.end == "ok")
     assert 20 == alike
-    figure("F54", "{shadows} shadows of coroutines, tasks, awaitable objects and streams carried out: {alike} alike, "
-           "{failed} failed", shadows=ends.total(), alike=alike, failed=ends["bad", "error", "ConnectionError"])  # fmt: skip
+    figure(
+        "F54",
+        "{shadows} shadows of coroutines, tasks, awaitable objects and streams run to their end: {alike} match, "
+        "{failed} failed",
+        shadows=ends.total(),
+        alike=alike,
+        failed=ends["bad", "error", "ConnectionError"],
+    )

@@ -137,11 +137,17 @@ def test_a_sabotaged_part_never_reaches_the_caller(part, kind, watch, capfd, fig
     found = {(error.__name__, strategy.name): outcome(part, kind, error, strategy, watch) for error, strategy in cases}
     assert {case: [ANSWER] * 3 for case in found} == found
     assert ("", "") == capfd.readouterr()
-    figure("sabotage", "{part} collaborators x {exceptions:.0f} exceptions x {strategies:.0f} strategies x {kind} kinds of "
-           "functions: {right:,} of {calls:,} calls have the control's result", part=part, kind=kind.__name__,
-           exceptions=float(len({error for error, _ in found})), strategies=float(len({name for _, name in found})),
-           right=sum(each == ANSWER for answers in found.values() for each in answers),
-           calls=sum(map(len, found.values())))  # fmt: skip
+    figure(
+        "sabotage",
+        "{part} collaborators x {exceptions:.0f} exceptions x {strategies:.0f} strategies x {kind} kinds of "
+        "functions: {right:,} of {calls:,} calls return the control's result",
+        part=part,
+        kind=kind.__name__,
+        exceptions=float(len({error for error, _ in found})),
+        strategies=float(len({name for _, name in found})),
+        right=sum(each == ANSWER for answers in found.values() for each in answers),
+        calls=sum(map(len, found.values())),
+    )
 
 
 @pytest.mark.parametrize("error", ERRORS)

@@ -203,7 +203,7 @@ def test_s3_a_seat_in_an_arm_cannot_be_bought_offline_where_there_is_a_key(watch
     for forger in (forged, plain):
         with pytest.raises(DecisionIdError):
             keyed.rollout.record("click", 1.0, decision_id=forger.rollout.route("u").decision.id)
-    figure("S3", "{got:.2%} of {chosen:,} ids chosen with the public salt for a seat of {seat:.0%} have it under a key",
+    figure("S3", "{got:.2%} of {chosen:,} ids chosen with the public salt for an arm of {seat:.0%} fall into it under a key",
            got=seats / len(chosen), chosen=len(chosen), seat=seat)  # fmt: skip
 
 
@@ -257,9 +257,14 @@ def test_s5_units_and_classes_without_number_make_no_series_without_number(watch
         assert runtime.flush(10.0)
         found.append(series(reader))
     assert 50 < found[0] == found[1] == found[2] < 250
-    figure("S5", "{first} metric series after {units:,} units, half of which raise a class of exceptions of their own, "
-           "{last} after {all:,}", first=found[0], units=1 + user - start, last=found[-1],
-           all=len(found) * (1 + user - start))  # fmt: skip
+    figure(
+        "S5",
+        "{first} metric series after {units:,} units, half of which raise their own class of exceptions, {last} after {all:,}",
+        first=found[0],
+        units=1 + user - start,
+        last=found[-1],
+        all=len(found) * (1 + user - start),
+    )
 
 
 def test_s5_classes_without_number_take_no_memory_without_number(watch):
@@ -322,8 +327,13 @@ def test_s6_an_installed_plugin_is_imported_when_it_is_named_and_not_before(tmp_
     assert (True, False) == (UnknownStrategyError.__name__ in blocked.stderr, imported[-1])
     run_python(used.format(strategy="'planted'"))
     assert trace.exists()
-    figure("S6", "an installed plugin is imported by {imported} of {programs} applications that name another, or have it "
-           "blocked; by one that names it, it is", imported=sum(imported), programs=len(imported))  # fmt: skip
+    figure(
+        "S6",
+        "an installed plugin is imported by {imported} of {programs} applications that name another or block it, "
+        "and by one that names it",
+        imported=sum(imported),
+        programs=len(imported),
+    )
 
 
 AUDIT = """
@@ -391,8 +401,12 @@ def test_s7_nothing_listens_and_a_call_opens_starts_and_asks_nothing(run_python,
     assert [] == [event for event in calls if event not in HARMLESS]
     assert not [event for event in everybodys if event.startswith(("socket.", "subprocess.", "os.system", "pickle.", "exec"))]
     touched = [event for event in calls if event.startswith(("open", "os.", "socket.", "subprocess."))]
-    figure("S7", "{touched} files, sockets or processes touched by {made} calls on their callers' path (Python's audit "
-           "events)", touched=len(touched), made=made)  # fmt: skip
+    figure(
+        "S7",
+        "{touched} files, sockets or processes used by {made} calls on their callers' path (Python's audit events)",
+        touched=len(touched),
+        made=made,
+    )
 
 
 def sources():
@@ -506,8 +520,14 @@ def test_s9_a_hostile_output_of_a_shadow_stays_behind(name, isolate, watch, tmp_
     assert ({}, 2) == (journal.skipped, sum(record["event"] == "shadow" for record in records))
     longest = max(map(len, raw_lines(tmp_path)))
     assert longest < 1_000
-    figure("S9", "{name} hostile outputs x {isolate} ways to copy: {lines} lines of valid JSON, of {longest:.0f} bytes at "
-           "most", name=name, isolate=isolate, lines=len(records), longest=float(longest))  # fmt: skip
+    figure(
+        "S9",
+        "{name} hostile outputs x {isolate} ways to copy: {lines} lines of valid JSON, of at most {longest:.0f} bytes",
+        name=name,
+        isolate=isolate,
+        lines=len(records),
+        longest=float(longest),
+    )
 
 
 def test_s10_no_pattern_comes_out_of_data(figure):
@@ -559,8 +579,12 @@ def test_s11_a_control_file_that_was_tampered_with_is_not_obeyed(text, mode, wat
     assert before == model.rollout.phase.shares == {"candidate": 0.2}
     told = sum(count for (what, _), count in runtime.faults.items() if what == "control file")
     assert 1 == told
-    figure("S11", "{held} of {runs} tampered control files refused as a whole, {told} logged, and what was wanted before holds",
-           held=int(before == model.rollout.phase.shares), told=told)  # fmt: skip
+    figure(
+        "S11",
+        "{held} of {runs} tampered control files refused completely, {told} logged, and the previous settings stay in effect",
+        held=int(before == model.rollout.phase.shares),
+        told=told,
+    )
 
 
 def test_s11_somebody_elses_control_file_is_not_obeyed(tmp_path, monkeypatch):
@@ -621,8 +645,14 @@ def test_s12_what_may_write_is_not_shadowed_and_a_guard_refuses_the_rest(watch, 
     model(9.5)
     assert Counter(error=1) == Counter(event.end for event in runtime.shadowed())
     assert ([], [9.5]) == (ran, charged)
-    figure("S12", "{shadows} shadows of functions not declared effects='read', of {ways} ways to ask for one; a guarded "
-           "charge ran {charged} time", shadows=len(ran), ways=refused + 1, charged=len(charged))  # fmt: skip
+    figure(
+        "S12",
+        "{shadows} shadows of functions not declared effects='read', for {ways} ways to request one; a guarded "
+        "charge ran {charged} time",
+        shadows=len(ran),
+        ways=refused + 1,
+        charged=len(charged),
+    )
 
 
 def test_s13_shadows_never_have_more_than_their_share_at_once(watch, figure):
@@ -665,9 +695,17 @@ def test_s13_shadows_never_have_more_than_their_share_at_once(watch, figure):
 
     asyncio.run(main())
     assert (max(most), max(most_tasks)) == (2, 8)
-    figure("S13", "{shadows} shadows of calls from {threads} threads: at most {most} at once; {tasks} on a loop: at most "
-           "{most_tasks} of {allowed}", shadows=len(most), threads=len(threads), most=max(most), tasks=len(most_tasks),
-           most_tasks=max(most_tasks), allowed=runtime.shadows.max_tasks)  # fmt: skip
+    figure(
+        "S13",
+        "{shadows} shadows of calls from {threads} threads: at most {most} at the same time; {tasks} on a loop: "
+        "at most {most_tasks} of {allowed}",
+        shadows=len(most),
+        threads=len(threads),
+        most=max(most),
+        tasks=len(most_tasks),
+        most_tasks=max(most_tasks),
+        allowed=runtime.shadows.max_tasks,
+    )
 
 
 def test_s14_a_journal_is_its_owners_and_follows_no_link(watch, tmp_path, figure):
@@ -700,9 +738,15 @@ def test_s14_a_journal_is_its_owners_and_follows_no_link(watch, tmp_path, figure
     assert runtime.flush(5.0)
     (inside,) = (tmp_path / "open").iterdir()
     assert (0o700, 1) == (stat.S_IMODE(inside.stat().st_mode), len(list(inside.iterdir())))
-    figure("S14", "folder {folder:04o}, file {file:04o} under an empty umask; {through} bytes through a planted link; a "
-           "folder of its own in an open one, {inside:04o}", folder=modes[0], file=modes[1], through=through,
-           inside=stat.S_IMODE(inside.stat().st_mode))  # fmt: skip
+    figure(
+        "S14",
+        "folder {folder:04o}, file {file:04o} under an empty umask; {through} bytes through a planted link; in an "
+        "open folder, its own folder has {inside:04o}",
+        folder=modes[0],
+        file=modes[1],
+        through=through,
+        inside=stat.S_IMODE(inside.stat().st_mode),
+    )
 
 
 def test_s14_a_link_that_waits_for_the_next_file_is_not_followed(tmp_path, monkeypatch):

@@ -52,7 +52,7 @@ def test_f1_whatever_a_shadow_raises_the_caller_has_its_answer_and_the_worker_li
     assert 8 == len(errors)
     # What a shadow raises is its result, and no fault of ours.
     assert {} == runtime.faults
-    figure("F1", "{right:,} of {calls:,} calls answered under {kinds} kinds of exceptions; {after} shadow after them ran",
+    figure("F1", "{right:,} of {calls:,} calls answered under {kinds} kinds of exceptions; {after} shadow afterwards ran",
            right=right, calls=found["error"], kinds=len(errors), after=found["ok"])  # fmt: skip
 
 
@@ -82,9 +82,18 @@ def test_f2_hung_shadows_cost_a_few_threads_and_no_time(watch, figure):
     ended = sum(hasattr(event, "end") for event in runtime.plugins[0].events)
     assert 700 == ended
     hung, others = ([quantile(times, q) * 1e6 for q in (0.5, 0.99)] for times in (took, calmly))
-    figure("F2", "{threads} threads; a call p50 and p99 {p50:.0f} and {p99:.0f} us, {calm:.0f} and {calm_p99:.0f} us where "
-           "none hangs; {ended} of {calls} ended", threads=threads, p50=hung[0], p99=hung[1], calm=others[0],
-           calm_p99=others[1], ended=ended, calls=len(took))  # fmt: skip
+    figure(
+        "F2",
+        "{threads} threads; a call p50 and p99 {p50:.0f} and {p99:.0f} us, {calm:.0f} and {calm_p99:.0f} us if "
+        "none hangs; {ended} of {calls} ended",
+        threads=threads,
+        p50=hung[0],
+        p99=hung[1],
+        calm=others[0],
+        calm_p99=others[1],
+        ended=ended,
+        calls=len(took),
+    )
 
 
 def test_f3_a_full_queue_blocks_nobody_and_loses_count_of_nothing(watch, figure):
@@ -240,7 +249,7 @@ def test_f7_what_cannot_be_copied_costs_a_shadow_and_nothing_else(isolate, tmp_p
     assert 100 == right
     runtime.flush()
     assert {"dropped_snapshot"} <= set(ends(runtime)) <= {"dropped_snapshot", "ok"}
-    figure("F7", "{right} of {calls} calls answered with locks, files, raising copies and lists {levels:,.0f} deep",
+    figure("F7", "{right} of {calls} calls answered with locks, files, raising copies and lists of depth {levels:,.0f}",
            right=right, calls=len(hostile), levels=float(levels))  # fmt: skip
 
 
@@ -279,8 +288,11 @@ def test_f8_a_comparison_that_fails_or_takes_its_time_is_nobodys_time(compare, w
     faults = {slow: set(), ambiguous: {"bad.rollout_compare"}, sys_exit: {"bad.rollout_compare"}}
     assert faults.get(compare, {"engine.compare"}) == {what for what, _ in runtime.faults}
     assert {("candidate", "ok"): 5} == model.rollout.status().shadows
-    figure("F8", "a call p50 {p50:.0f} us at most while a comparison takes its time, raises, exits or gives nonsense ({runs} "
-           "kinds)", p50=quantile(took, 0.5) * 1e6)  # fmt: skip
+    figure(
+        "F8",
+        "a call p50 at most {p50:.0f} us while a comparison is slow, raises, exits or returns an invalid value ({runs} kinds)",
+        p50=quantile(took, 0.5) * 1e6,
+    )
 
 
 def test_f8_results_that_compare_badly_are_compared_all_the_same(watch):
@@ -385,7 +397,7 @@ def test_f16_a_cancelled_caller_is_cancelled_and_its_shadow_completes(watch, fig
     # And it is no failure of the model's.
     assert [("model", True), ("quick", False)] == [(e.decision.rollout, e.closed_early) for e in runtime.routed()]
     assert "ok" in ends(runtime)
-    figure("F16", "CancelledError reaches {cancelled} of {callers} callers; {completed} shadow under way completed",
+    figure("F16", "CancelledError reaches {cancelled} of {callers} callers; {completed} running shadow completed",
            cancelled=cancelled, callers=len(begun), completed=shadows.count(2))  # fmt: skip
 
 
@@ -488,8 +500,13 @@ def test_f21_a_recursive_function_is_shadowed_once_a_level(watch, figure):
     assert depth == model(depth)
     runtime.flush()
     assert depth + 1 == len(ran)
-    figure("F21", "{ran} runs of the candidate at depth {depth}, where a shadow of each shadow would be {all:,}", ran=len(ran),
-           depth=max(ran), all=2 ** len(ran) - 1)  # fmt: skip
+    figure(
+        "F21",
+        "{ran} runs of the candidate at depth {depth}; with a shadow of each shadow, there would be {all:,}",
+        ran=len(ran),
+        depth=max(ran),
+        all=2 ** len(ran) - 1,
+    )
 
 
 def burn(seconds):

@@ -105,7 +105,7 @@ def test_f65_a_shadow_does_not_get_the_variables_that_it_is_to_run_without(kind,
     assert {("candidate", "ok"): 50} == model.rollout.status().shadows
     assert [("kept", ())] * 50 == seen
     assert ["control's"] * 50 == heard
-    figure("F65", "{heard} of {said} words of shadows reached the caller's listener, of {kind} kinds of functions",
+    figure("F65", "{heard} of {said} outputs of shadows reached the caller's listener, for {kind} kinds of functions",
            heard=heard.count("shadow's"), said=len(seen), kind=kind)  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_f65_no_callback_and_no_stream_of_a_langchain_caller_has_a_word_of_a_sha
     assert ("public" in events, "hidden" in events) == (True, False)
     shadows = model.rollout.status().shadows
     assert {("candidate", "ok"): 2} == shadows
-    figure("F65", "LangChain: callbacks and event streams of callers have {words} words of {shadows} shadows",
+    figure("F65", "LangChain: callbacks and event streams of callers received {words} outputs of {shadows} shadows",
            words=heard.count("hidden") + events.count("hidden"), shadows=shadows["candidate", "ok"])  # fmt: skip
 
 
@@ -296,7 +296,7 @@ def test_f67_a_failed_candidates_decimal_context_and_numpy_errors_do_not_reach_t
     before = numbers()
     found, after = seen(), numbers()
     assert (before, before) == (found, after)
-    figure("F67", "{spoilt} of {runs} controls calculated by a failed candidate's decimal context or numpy error state",
+    figure("F67", "{spoilt} of {runs} controls calculated with a failed candidate's decimal context or numpy error state",
            spoilt=int(found != before))  # fmt: skip
 
 
@@ -326,8 +326,12 @@ def test_f67_a_shadow_calculates_in_a_copy_of_its_callers_decimal_context(watch,
     # As the candidate in the control's place: it begins where the caller stood. And what the control set stays.
     left = decimal.getcontext().prec
     assert ([9], 5) == (seen, left)
-    figure("F67", "a shadow that calculates with {shadow} digits, as its caller did, and sets others leaves its caller "
-           "{caller}", shadow=seen[0], caller=left)  # fmt: skip
+    figure(
+        "F67",
+        "a shadow calculates with {shadow} digits, as its caller does, and sets another precision: its caller keeps {caller}",
+        shadow=seen[0],
+        caller=left,
+    )
 
 
 def test_f67_a_failed_candidate_leaves_torchs_grad_mode_as_it_was(watch, figure):
@@ -340,7 +344,7 @@ def test_f67_a_failed_candidate_leaves_torchs_grad_mode_as_it_was(watch, figure)
     model = served(lambda x: torch.is_grad_enabled(), spoils, watch(), breaker=None)
     modes = [(model(1), torch.is_grad_enabled()) for _ in range(10)]
     assert [(True, True)] * 10 == modes
-    figure("F67", "torch's grad mode is back after {back} of {calls} failed candidates", back=modes.count((True, True)),
+    figure("F67", "torch's grad mode is restored after {back} of {calls} failed candidates", back=modes.count((True, True)),
            calls=len(modes))  # fmt: skip
 
 
@@ -359,8 +363,12 @@ def test_f68_a_shadow_calculates_as_its_caller_does(kind, watch, figure, loop):
     assert expected == seen
     assert 6 == seen[0][0]
     assert "raise" == seen[0][3]["divide"]
-    figure("F68", "decimal context and numpy errors of {same} of {runs} shadows are their callers', of {kind} kinds of "
-           "functions", same=int(expected == seen), kind=kind)  # fmt: skip
+    figure(
+        "F68",
+        "{same} of {runs} shadows have their callers' decimal context and numpy error state, for {kind} kinds of functions",
+        same=int(expected == seen),
+        kind=kind,
+    )
 
 
 def torch_state(torch):
@@ -406,8 +414,11 @@ def test_f68_a_shadow_runs_in_its_callers_torch_modes(kind, mode, watch, figure,
     assert runtime.flush(10)
     assert outside == seen[-1]
     assert not model.rollout.status().faults
-    figure("F68", "torch: {same} of {runs} shadows in the caller's inference, grad and autocast modes and on its default "
-           "device", same=int(expected == seen[:1]))  # fmt: skip
+    figure(
+        "F68",
+        "torch: {same} of {runs} shadows have the caller's inference, grad and autocast modes and default device",
+        same=int(expected == seen[:1]),
+    )
 
 
 def test_f68_a_module_answers_the_same_as_control_and_as_shadow_under_inference_mode(watch, figure):
@@ -463,7 +474,7 @@ def test_f69_a_surrounding_that_cannot_be_entered_or_left_ends_nothing(kind, whe
     assert {("candidate", "ok"): 5} == status.shadows
     assert status.faults
     assert plugin.entered > 0
-    figure("F69", "{ok} of {shadows} shadows ran and came back although their surroundings could not be entered or left",
+    figure("F69", "{ok} of {shadows} shadows ran and returned although their context managers could not be entered or left",
            ok=status.shadows["candidate", "ok"], shadows=sum(status.shadows.values()))  # fmt: skip
 
 
@@ -490,8 +501,13 @@ def test_f69_a_hook_that_raises_or_gives_nonsense_is_suspended_and_the_call_is_t
     shadows = model.rollout.status().shadows
     assert {("candidate", "ok"): 100} == shadows
     assert 3 == len(asked)
-    figure("F69", "{calls} calls the control's, {ok} shadows ran; suspended after {strikes:.0f} strikes", calls=len(answers),
-           ok=shadows["candidate", "ok"], strikes=float(len(asked)))  # fmt: skip
+    figure(
+        "F69",
+        "{calls} calls answered by the control, {ok} shadows ran; the hook is suspended after {strikes:.0f} strikes",
+        calls=len(answers),
+        ok=shadows["candidate", "ok"],
+        strikes=float(len(asked)),
+    )
 
 
 def test_f69_a_hook_that_takes_its_time_is_suspended(watch, figure):

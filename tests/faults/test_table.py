@@ -84,10 +84,10 @@ def test_the_document_has_its_place():
     [
         ("20 of 20 calls", {}, "a number of its own"),
         ("{right} of 20 calls", {"right": 20}, "a number of its own"),
-        ("all calls", {}, "nothing that was measured"),
+        ("all calls", {}, "no measured value"),
         ("{right} calls", {"wrong": 0}, "must be the same"),
         ("{right} calls", {"right": 1, "wrong": 0}, "must be the same"),
-        ("{right} calls", {"right": None}, "no counts"),
+        ("{right} calls", {"right": None}, "not counts"),
     ],
 )
 def test_a_figure_that_was_not_measured_is_refused(text, measured, why):

@@ -198,9 +198,16 @@ def test_f92_no_call_and_no_outcome_waits_for_a_foreign_repr(watch, figure):
     assert {("strategy", "TypeError"): 20} == runtime.faults
     assert took < Slow.takes_s
     hostile = Slow()
-    figure("F92", "{calls} calls and {outcomes} outcomes beside a repr that takes {takes_s:.1f} s: {took:.0f} ms, the repr "
-           "was asked {asked} times", calls=len(answers), outcomes=outcomes, takes_s=hostile.takes_s, took=took * 1e3,
-           asked=hostile.asked)  # fmt: skip
+    figure(
+        "F92",
+        "{calls} calls and {outcomes} outcomes with a repr that takes {takes_s:.1f} s: {took:.0f} ms, the repr "
+        "was called {asked} times",
+        calls=len(answers),
+        outcomes=outcomes,
+        takes_s=hostile.takes_s,
+        took=took * 1e3,
+        asked=hostile.asked,
+    )
 
 
 def changed(field, value):
@@ -277,9 +284,16 @@ def test_f93_a_damaged_store_ends_every_command_with_one_clear_line(tmp_path, fi
         histories += 2
     assert refused > 100
     assert 0 == tracebacks
-    figure("F93", "{number:,} commands on {stores} damaged stores and {histories} damaged histories: {refused} refused in a "
-           "line, {tracebacks} tracebacks", number=number, stores=stores, histories=histories, refused=refused,
-           tracebacks=tracebacks)  # fmt: skip
+    figure(
+        "F93",
+        "{number:,} commands on {stores} damaged stores and {histories} damaged histories: {refused} refused in "
+        "one line, {tracebacks} tracebacks",
+        number=number,
+        stores=stores,
+        histories=histories,
+        refused=refused,
+        tracebacks=tracebacks,
+    )
 
 
 def test_f93_the_undamaged_rest_of_a_history_is_shown(tmp_path):
@@ -323,5 +337,5 @@ def test_f93_a_process_goes_on_with_a_damaged_store(tmp_path, figure):
     assert {"old"} == set(answers)
     assert {"store"} == {what for what, _ in runtime.faults}
     runtime.close(1.0)
-    figure("F93", "{old} of {calls} calls answered by the control where the store cannot be read", old=answers.count("old"),
+    figure("F93", "{old} of {calls} calls answered by the control if the store cannot be read", old=answers.count("old"),
            calls=len(answers))  # fmt: skip

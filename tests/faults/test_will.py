@@ -71,9 +71,15 @@ def test_f43_a_candidate_that_panics_is_answered_by_the_control(way, error, watc
     assert [(["old"], None)] * 5 == answers
     runs = [run for event in runtime.routed() for run in event.runs if run.variant == "candidate"]
     assert [error.__name__] * 5 == [run.error for run in runs]
-    figure("F43", "the control's answer for {right} of {calls} calls in {way} ways to run a candidate, {charged} failures "
-           "counted as the candidate's", right=answers.count((["old"], None)), calls=len(answers), way=way,
-           charged=len(runs))  # fmt: skip
+    figure(
+        "F43",
+        "the control's answer for {right} of {calls} calls in {way} ways to run a candidate, {charged} failures "
+        "attributed to the candidate",
+        right=answers.count((["old"], None)),
+        calls=len(answers),
+        way=way,
+        charged=len(runs),
+    )
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -225,8 +231,14 @@ def test_f44_a_collaborator_that_panics_is_never_the_callers_concern(name, kind,
     runtime.events()
     # That a copier fails is not a fault: then the argument is shared, or the shadow is dropped.
     assert "copier" in name or "PanicException" in {error for _, error in runtime.faults}
-    figure("F44", "{right:,} of {calls:,} calls answered with each of {name} collaborators panicking, for {kind} kinds of "
-           "functions", right=answers.count((["old"], None)), calls=len(answers), name=name, kind=kind)  # fmt: skip
+    figure(
+        "F44",
+        "{right:,} of {calls:,} calls answered while each of {name} collaborators panics, for {kind} kinds of functions",
+        right=answers.count((["old"], None)),
+        calls=len(answers),
+        name=name,
+        kind=kind,
+    )
 
 
 def test_f44_an_argument_that_panics_when_it_is_copied_is_shared(watch):
@@ -308,9 +320,14 @@ def test_f45_a_candidate_that_cancels_its_own_task_is_answered_by_the_control(do
     error = "ValueError" if does is cancels_and_fails else "CancelledError"
     assert [error] == [run.error for run in event.runs if run.variant == "candidate"]
     assert not event.closed_early
-    figure("F45", "the control's answer for {right} of {runs} calls, with {does} ways to make up a cancellation; {left} "
-           "cancellations are left in the tasks", right=int(given == ["old"]), does=does.__name__,
-           left=cancelling)  # fmt: skip
+    figure(
+        "F45",
+        "the control's answer for {right} of {runs} calls, with {does} ways to raise a cancellation; {left} "
+        "cancellations remain in the tasks",
+        right=int(given == ["old"]),
+        does=does.__name__,
+        left=cancelling,
+    )
 
 
 def test_f45_a_plain_function_cannot_be_cancelled(watch):

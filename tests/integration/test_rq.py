@@ -98,5 +98,11 @@ def test_f97_calls_of_rqs_jobs_are_kept_by_durability_call_and_hear_of_stops(red
     kept = Counter(record["id"] for record in read_journal(tmp_path / "journal") if record["event"] == "decision")
     assert (30, 30) == (len(kept), kept.total())
     late = sum(by == "candidate" for by, _ in later)
-    figure("F97", "{kept} of {made} calls journalled with durability='call', a process each; after an abort, {late} jobs ran "
-           "the candidate", kept=len(kept), made=len(first) + len(later), late=late)  # fmt: skip
+    figure(
+        "F97",
+        "{kept} of {made} calls journalled with durability='call', each in its own process; after an abort, "
+        "{late} jobs ran the candidate",
+        kept=len(kept),
+        made=len(first) + len(later),
+        late=late,
+    )

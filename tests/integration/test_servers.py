@@ -43,9 +43,15 @@ def test_f12_shadows_run_in_gunicorns_workers_and_a_hung_one_does_not_hold_the_s
     assert 1 == hung
     # A stop that waits for the shadow takes gunicorn's 30 s.
     assert took_s < 4.0
-    figure("F12", "gunicorn with {worker} kinds of workers, with and without --preload: {ran} of {asked} shadows in the "
-           "workers; stop with a hung one after {took_s:.2f} s at most", worker=worker, ran=ran, asked=asked,
-           took_s=took_s)  # fmt: skip
+    figure(
+        "F12",
+        "gunicorn with {worker} kinds of workers, with and without --preload: {ran} of {asked} shadows ran in the "
+        "workers; stopped with a hung one after at most {took_s:.2f} s",
+        worker=worker,
+        ran=ran,
+        asked=asked,
+        took_s=took_s,
+    )
 
 
 @pytest.mark.parametrize("how", ["script", "reload", "workers"])
@@ -60,7 +66,7 @@ def test_f82_a_script_that_starts_its_server_with_itself_has_one_rollout(how, se
     # And the request that asked whether it is ready.
     journalled = sum(record["event"] == "decision" for record in records)
     assert number + 2 == journalled
-    figure("F82", "uvicorn.run('script:asgi') from script.py in {how} ways: starts, {journalled} of {calls} calls journalled",
+    figure("F82", "uvicorn.run('script:asgi') from script.py in {how} ways starts; {journalled} of {calls} calls journalled",
            how=how, journalled=journalled, calls=number + 2)  # fmt: skip
 
 
@@ -78,9 +84,15 @@ def test_f12_shadows_run_in_uvicorns_workers(serve, figure):
     ran = sum(count for (_, end), count in ends.items() if end == "ok")
     assert 2 * pids.total() <= ran
     assert took_s < 4.0
-    figure("F12", "uvicorn, {workers} workers: {ran} shadows of functions and coroutines for {asked} requests and those that "
-           "asked whether it is ready; stop with a hung one after {took_s:.2f} s", workers=len(pids), ran=ran,
-           asked=pids.total(), took_s=took_s)  # fmt: skip
+    figure(
+        "F12",
+        "uvicorn, {workers} workers: {ran} shadows of functions and coroutines for {asked} requests and those of "
+        "the readiness check; stopped with a hung one after {took_s:.2f} s",
+        workers=len(pids),
+        ran=ran,
+        asked=pids.total(),
+        took_s=took_s,
+    )
 
 
 # In the loop, a request would wait for all of it. One that burns takes turns at the interpreter's lock with whoever serves.
@@ -97,8 +109,13 @@ def test_f12_a_shadow_does_not_stall_gevents_loop(what, took_s, serve, figure):
     stalled = [server.get(f"n{number}")[1] for number in range(100)]
     trouble.join()
     assert max(stalled) < took_s / 2
-    figure("F12", "gevent: a request while a shadow burns or blocks ({what} kinds) takes {worst:.0f} ms at most, {usual:.1f} "
-           "without", what=what, worst=max(stalled) * 1e3, usual=quiet[10] * 1e3)  # fmt: skip
+    figure(
+        "F12",
+        "gevent: a request while a shadow computes or blocks ({what} kinds) takes at most {worst:.0f} ms, {usual:.1f} without",
+        what=what,
+        worst=max(stalled) * 1e3,
+        usual=quiet[10] * 1e3,
+    )
 
 
 def test_f12_shadows_run_beside_eventlets_server(serve, figure):
@@ -121,7 +138,7 @@ def test_f12_shadows_run_beside_eventlets_server(serve, figure):
     assert max(stalled) < 0.25
     assert took_s < 4.0
     worst, usual = max(stalled) * 1e3, quiet[10] * 1e3
-    figure("F12", "eventlet: {ran} shadows ran; a request while one blocks takes {worst:.0f} ms at most, {usual:.1f} without",
+    figure("F12", "eventlet: {ran} shadows ran; a request while one blocks takes at most {worst:.0f} ms, {usual:.1f} without",
            ran=ends["ok"], worst=worst, usual=usual)  # fmt: skip
 
 
@@ -180,5 +197,5 @@ def work(what):
             worker.kill()
             worker.wait()
         log.close()
-    figure("F12", "Celery prefork: {ran} of {sent} shadows in the workers; stopped after {took_s:.2f} s", ran=ends["ok"],
+    figure("F12", "Celery prefork: {ran} of {sent} shadows ran in the workers; stopped after {took_s:.2f} s", ran=ends["ok"],
            sent=sent, took_s=took_s)  # fmt: skip

@@ -180,8 +180,14 @@ def test_f96_shadows_run_in_uwsgis_workers_and_a_hung_one_does_not_hold_the_stop
     assert 1 == sum(count for (_, end), count in ends.items() if end == "abandoned")
     assert took_s < 4.0
     ran = sum(count for (pid, end), count in ends.items() if end == "ok" and pid in workers)
-    figure("F96", "{ran} shadows in the workers for {asked} requests and those that asked whether they are ready; stop with a "
-           "hung one after {took_s:.2f} s", ran=ran, asked=workers.total(), took_s=took_s)  # fmt: skip
+    figure(
+        "F96",
+        "{ran} shadows in the workers for {asked} requests and those of the readiness check; stopped with a hung "
+        "one after {took_s:.2f} s",
+        ran=ran,
+        asked=workers.total(),
+        took_s=took_s,
+    )
 
 
 def test_f96_no_thread_runs_where_uwsgi_forks_from(uwsgi):
@@ -217,8 +223,13 @@ def test_f96_without_threads_there_is_a_fault_with_its_cure_and_nothing_is_lost(
     server.stop()
     ids = journalled(server)
     assert asked == len(ids) == len(set(map(nonce, ids)))
-    figure("F96", "without threads: a fault with its cure; {kept} of {asked} calls journalled; an abort came {ran} calls late",
-           kept=len(ids), asked=asked, ran=ran)  # fmt: skip
+    figure(
+        "F96",
+        "without threads: a fault with its cure; {kept} of {asked} calls journalled; an abort took effect {ran} calls late",
+        kept=len(ids),
+        asked=asked,
+        ran=ran,
+    )
 
 
 def test_f96_threads_of_one_worker_notice_the_fork_once(uwsgi):

@@ -1,1 +1,1 @@
-"""One fault at a time: whether the tests notice it."""
+"""Mutation tests: puts one fault at a time into the code, and checks whether a test notices it."""

@@ -1,11 +1,11 @@
-"""Put one fault at a time into the code, run the tests that reach it, and say which faults no test notices.
+"""Put one fault at a time into the code, run the tests that reach it, and list the faults that no test notices.
 
     python -m tools.mutants --number 20 --seed 1 engine judging
 
-A first run records which test reaches which line, in `.mutants/` (it takes a few times as long as the tests; `--tests
-tests/engine` records and uses those only, and a part that was recorded once is not recorded again). A fault is noticed when one
-of the tests that reach its line fails, or takes far longer than before. What is printed: the score of each package, and each
-fault that went unnoticed, to be read: a test is missing, or the fault changes nothing.
+The first run records which test reaches which line, in `.mutants/` (it takes a few times as long as the tests; `--tests
+tests/engine` records and uses only those, and a recorded part is not recorded again). A fault is noticed if one of the tests
+that reach its line fails, or takes far longer than before. The output is the score of each package, and every unnoticed fault,
+to be read: either a test is missing, or the fault changes nothing.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tools.mutants.trial import Copy
 
 
 def package_of(path: Path) -> str:
-    """The room that a file is in; the files at the top are a room of their own."""
+    """Return the room of a file; the files at the top are their own room."""
     return path.parts[1] if len(path.parts) > 2 else PACKAGE
 
 
 def room_of(path: Path, asked: list[str]) -> str:
-    """The file or folder among those asked for that a file is in, or else its package."""
+    """Return the requested file or folder that contains a file, or else its package."""
     return next((name for name in asked if name in {str(path), *map(str, path.parents)}), package_of(path))
 
 
 def main() -> None:
-    """Try faults, and print what came of them."""
+    """Try faults, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("packages", nargs="*", help="rooms of rollout_sdk, or files and folders; without any, all rooms")
     parser.add_argument("--number", type=int, default=20, help="faults for each room")
@@ -47,7 +47,7 @@ def main() -> None:
             rooms.setdefault(name, []).append(path)
     for path in files:
         if str(path) in reached.changed and any(path in paths for paths in rooms.values()):
-            print(f"{path} has changed since the record was made: remove .mutants to make it anew", flush=True)
+            print(f"{path} has changed since it was recorded: remove .mutants to record it again", flush=True)
     scores: dict[str, tuple[int, int]] = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))

@@ -1,4 +1,4 @@
-"""The faults that a file has room for."""
+"""The faults that can be put into a file."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.And: ("and", "or"),
     ast.Or: ("or", "and"),
 }
-"""How an operator is spelled, and what stands in its place."""
+"""The text of an operator, and that of its replacement."""
 
 
 @frozen
 class Mutant:
-    """One fault: a piece of a file, and what stands there instead; what is in no function runs at import."""
+    """One fault: a part of a file, and its replacement. Code outside functions runs at import."""
 
     path: Path
     line: int
@@ -47,21 +47,21 @@ class Mutant:
     in_function: bool = True
 
     def applied(self, source: bytes) -> bytes:
-        """The file with the fault."""
+        """Return the source with the fault."""
         return source[: self.start] + self.new.encode() + source[self.end :]
 
     def shown(self, source: bytes) -> str:
-        """For people: where, and what became what."""
+        """Return the place, the original and the replacement, for people."""
         old = source[self.start : self.end].decode()
         short = [" ".join(text.split())[:60] for text in (old, self.new)]
         return f"{self.path}:{self.line}: {short[0]}  ->  {short[1]}"
 
 
 class Finder(ast.NodeVisitor):
-    """All faults that a file has room for."""
+    """All faults that can be put into a file."""
 
     def __init__(self, path: Path, source: bytes) -> None:
-        """Read nothing yet."""
+        """Create a visitor for a file."""
         self.path = path
         self.source = source
         self.starts = [0]
@@ -71,11 +71,11 @@ class Finder(ast.NodeVisitor):
         self._in_function = False
 
     def at(self, line: int, column: int) -> int:
-        """Position in the file; columns of `ast` count bytes."""
+        """Return a position in the file; columns of `ast` count bytes."""
         return self.starts[line - 1] + column
 
     def add(self, node: ast.stmt | ast.expr, new: str, start: int | None = None, end: int | None = None) -> None:
-        """Note a fault in the place of a node, or of a part of it."""
+        """Add a fault that replaces a node, or a part of it."""
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         begin = self.at(node.lineno, node.col_offset) if start is None else start
@@ -83,7 +83,7 @@ class Finder(ast.NodeVisitor):
         self.found.append(Mutant(self.path, node.lineno, begin, stop, new, self._in_function))
 
     def text(self, node: ast.expr) -> str:
-        """The source of an expression."""
+        """Return the source of an expression."""
         return ast.get_source_segment(self.source.decode(), node) or ""
 
     def between(self, left: ast.expr, right: ast.expr, operator: ast.AST) -> None:
@@ -99,7 +99,7 @@ class Finder(ast.NodeVisitor):
             self.add(left, swapped.decode(), found, found + len(spelled))
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Faults belong into functions: what is not in one runs at import."""
+        """Visit a function: most faults are in functions, because other code runs at import."""
         before, self._in_function = self._in_function, True
         # Neither annotations nor decorators.
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
@@ -111,25 +111,25 @@ class Finder(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
-        """What decorates a class, as its kind of equality, is not a fault that a call shows."""
+        """Skip the decorators of a class, such as its kind of equality: no call shows such a fault."""
         for statement in node.body:
             self.visit(statement)
 
     def visit_If(self, node: ast.If) -> None:
-        """An `if TYPE_CHECKING:` does nothing at run time."""
+        """Negate the condition; skip `if TYPE_CHECKING:`, which does nothing at run time."""
         if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             return
         self._negate(node.test)
         self.generic_visit(node)
 
     def visit_While(self, node: ast.While) -> None:
-        """As an `if`, unless it goes on forever anyway."""
+        """Negate the condition, unless it is constant."""
         if not isinstance(node.test, ast.Constant):
             self._negate(node.test)
         self.generic_visit(node)
 
     def visit_IfExp(self, node: ast.IfExp) -> None:
-        """As an `if`."""
+        """Negate the condition."""
         self._negate(node.test)
         self.generic_visit(node)
 
@@ -138,39 +138,39 @@ class Finder(ast.NodeVisitor):
             self.add(test, f"(not ({self.text(test)}))")
 
     def visit_Compare(self, node: ast.Compare) -> None:
-        """Another comparison."""
+        """Replace the comparison."""
         if self._in_function:
             for left, operator, right in zip((node.left, *node.comparators), node.ops, node.comparators, strict=False):
                 self.between(left, right, operator)
         self.generic_visit(node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
-        """`and` for `or`."""
+        """Swap `and` and `or`."""
         if self._in_function:
             self.between(node.values[0], node.values[1], node.op)
         self.generic_visit(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> None:
-        """Another operation, unless texts are put together."""
+        """Replace the operation, unless it concatenates texts."""
         if self._in_function and not any(isinstance(side, ast.JoinedStr) for side in (node.left, node.right)):
             self.between(node.left, node.right, node.op)
         self.generic_visit(node)
 
     def visit_Constant(self, node: ast.Constant) -> None:
-        """Another number or truth value, also of a module's constants; texts are for people."""
+        """Replace a number or truth value, also of a module's constants; texts are for people."""
         if isinstance(node.value, bool):
             self.add(node, str(not node.value))
         elif isinstance(node.value, int | float):
             self.add(node, f"({self.text(node)} + 1)")
 
     def visit_Return(self, node: ast.Return) -> None:
-        """Nothing is returned."""
+        """Return None instead."""
         if self._in_function and node.value is not None and not isinstance(node.value, ast.Constant):
             self.add(node, "return None")
         self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        """A call that is left out; docstrings are no faults."""
+        """Remove a call; docstrings are skipped."""
         if isinstance(node.value, ast.Constant):
             return
         if self._in_function and isinstance(node.value, ast.Call):

@@ -29,11 +29,11 @@ TIMES = FOLDER / "times.json"
 PARTS = FOLDER / "parts.json"
 MOST_TESTS = 150
 MOST_S = 60.0
-"""How many tests are run for one fault, and for how long."""
+"""Limits for one fault: number of tests, and seconds that they take."""
 
 
 class Reached:
-    """Which tests reach which line, from the contexts that coverage has recorded."""
+    """Which tests reach which line, according to the contexts that coverage has recorded."""
 
     def __init__(self, parts: Sequence[str]) -> None:
         """Open the record, and run those parts of the tests that it does not have yet."""
@@ -48,7 +48,7 @@ class Reached:
         self.changed: set[str] = {
             path for then in recorded.values() for path, digest in then.items() if now.get(path) != digest
         }
-        """Files that the record knows in another version; their lines may have moved."""
+        """Files that were recorded in another version; their lines may have moved."""
         self.times: dict[str, float] = json.loads(TIMES.read_text())
         """Seconds of each test that passes without a fault."""
         self._lines = _lines()
@@ -58,15 +58,15 @@ class Reached:
                 self._reach[name] = self._reach.get(name, 0) + len(lines)
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """The tests that reach a fault: in turn one that reaches little else and one that reaches much of its file.
+        """Return the tests that reach a fault, alternately one that reaches little else and one that reaches much of its file.
 
-        Long ones are last, and of all of them there is a minute at most.
+        Long tests are last, and together they take at most a minute.
         """
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
-        # A module's constants belong to no test: they are read when it is imported.
+        # A module's constants are evaluated at import, so no single test reaches them.
         found = [name for name in passing if mutant.line in lines[name]] if mutant.in_function else passing
-        # Whatever makes an object reaches its `__init__`: what uses it reaches more of the file.
+        # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
             sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach[name])),
             sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines[name]), self._reach[name])),
@@ -84,10 +84,10 @@ class Reached:
 
 
 class Timing:
-    """A plugin of pytest that adds to `times.json` how long each test that passes has taken."""
+    """A pytest plugin that adds the duration of each passing test to `times.json`."""
 
     def __init__(self) -> None:
-        """Nothing has run."""
+        """Start without durations."""
         self.times: dict[str, float] = {}
         self.failed: set[str] = set()
 
@@ -98,7 +98,7 @@ class Timing:
             self.failed.add(report.nodeid)
 
     def pytest_sessionfinish(self) -> None:
-        """Write it down."""
+        """Write the durations."""
         times: dict[str, float] = json.loads(TIMES.read_text()) if TIMES.exists() else {}
         times |= self.times
         TIMES.write_text(json.dumps({name: seconds for name, seconds in times.items() if name not in self.failed}))
@@ -106,14 +106,14 @@ class Timing:
 
 def _record(part: str) -> None:
     print(f"Recording which test of {part} reaches which line ...", flush=True)
-    # Lines, and not branches.
+    # Record lines, not branches.
     settings = FOLDER / "coveragerc"
     settings.write_text("[run]\nbranch = false\n")
     command = [sys.executable, "-m", "tools.mutants.reached", "-q", "-p", "no:cacheprovider", "-m", "not slow and not backends"]
     command += [f"--cov={PACKAGE}", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--cov-append", part]
     ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(COVERAGE)}, check=False)
     if ended.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-        sys.exit(f"The record of {part} could not be made: pytest ended with {ended.returncode}")
+        sys.exit(f"{part} could not be recorded: pytest ended with {ended.returncode}")
 
 
 def _digests() -> dict[str, str]:
@@ -130,7 +130,7 @@ def _lines() -> dict[str, dict[str, set[int]]]:
         )
         for path, context, numbits in rows:
             name = context.split("|")[0]
-            # In the thread of the SDK, coverage does not always know the test.
+            # In the SDK's threads, coverage does not always know the test.
             if name:
                 relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
                 lines.setdefault(relative, {}).setdefault(name, set()).update(_numbers(numbits))
@@ -145,7 +145,7 @@ def _numbers(bits: bytes) -> Iterator[int]:
 
 
 def _own_sqlite() -> None:
-    """Give coverage, which keeps its record in SQLite, a module of its own: tests of the store replace functions of theirs."""
+    """Give coverage, which records into SQLite, its own copy of the module: tests of the store replace functions of it."""
     own = ModuleType("sqlite3")
     vars(own).update(vars(sqlite3))
     for module in (coverage.sqldata, coverage.sqlitedb):

@@ -1,4 +1,4 @@
-"""A copy of the project, in which faults are put and tests run."""
+"""A copy of the project, into which faults are put and in which tests run."""
 
 from __future__ import annotations
 
@@ -35,29 +35,29 @@ COPIED = (
     "pyproject.toml",
 )
 PRELOADED = ("numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
-"""Imported once, before tests are run in forks. Plugins of pytest are not among them: pytest imports those itself."""
+"""Modules that are imported once, before tests run in forks. pytest imports its plugins itself."""
 LEAST_TIMEOUT_S = 30.0
 SLOWER = 5.0
-"""A fault whose tests take so many times as long as without it is noticed."""
+"""A fault is noticed if its tests take this many times as long as without it."""
 
 
 @frozen
 class Ended:
-    """How a run of tests has ended: pytest's exit code, None if it took too long; the first test that failed."""
+    """The end of a run of tests: pytest's exit code (None if it took too long), and the first test that failed."""
 
     code: int | None
     failed: str
 
 
 class FirstFailure:
-    """A plugin of pytest that writes the first test that fails into a pipe."""
+    """A pytest plugin that writes the name of the first failing test into a pipe."""
 
     def __init__(self, pipe: int) -> None:
-        """Nothing has failed."""
+        """Create the plugin."""
         self._pipe = pipe
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Write its name; the run stops there."""
+        """Write the name of a failed test, at which the run stops."""
         if report.failed:
             os.write(self._pipe, report.nodeid.encode()[:4000] + b"\n")
 
@@ -66,7 +66,7 @@ class Copy:
     """A copy of the project; tests run in forks of this process, which have pytest and the large libraries loaded."""
 
     def __init__(self, folder: Path) -> None:
-        """Copy what tests need."""
+        """Copy everything that tests need."""
         self.folder = folder
         self._passing: set[str] = set()
         self._written = time.time()
@@ -81,7 +81,7 @@ class Copy:
                 importlib.import_module(name)
 
     def is_noticed(self, mutant: Mutant, tests: list[str], took_s: float) -> bool | None:
-        """Whether a test fails with a fault, or takes far longer than without it; None where tests fail without it."""
+        """Whether a test fails with a fault, or takes far longer than without it; None if tests fail without it."""
         timeout_s = max(LEAST_TIMEOUT_S, SLOWER * took_s)
         path = self.folder / mutant.path
         source = path.read_bytes()
@@ -92,7 +92,7 @@ class Copy:
             self._write(path, source)
         if ended.code == pytest.ExitCode.OK:
             return False
-        # A test that fails without the fault notices nothing.
+        # A test that also fails without the fault has not noticed it.
         needed = tests if ended.code is None else [ended.failed or tests[0]]
         if not self._passing.issuperset(needed):
             if self._run(needed, timeout_s).code != pytest.ExitCode.OK:
@@ -102,7 +102,7 @@ class Copy:
 
     def _write(self, path: Path, source: bytes) -> None:
         path.write_bytes(source)
-        # Cached bytecode counts for a size and a second: every version of a file has a second of its own.
+        # Cached bytecode is valid for a size and a modification time in seconds: every version of a file gets its own second.
         self._written += 2.0
         os.utime(path, (self._written, self._written))
 
@@ -120,7 +120,7 @@ class Copy:
                 code = os.waitstatus_to_exitcode(status)
                 break
             time.sleep(0.02)
-        # Whatever the tests have left running.
+        # End the processes that tests have left running.
         with suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)
         if code is None:

@@ -1,8 +1,8 @@
-"""The telemetry contract, as one table: what is emitted, when, and what it means.
+"""The telemetry contract as one table: every signal, its meaning, and when it is emitted.
 
 docs/telemetry.md is generated from it (`python -m tools.telemetry_contract > docs/telemetry.md`), and so is contrib/weaver, the
-same for tools (`--weaver contrib/weaver`). A test compares it with what a real run exports, in both directions: nothing is
-emitted that is not here, and nothing is here that is not emitted.
+same for tools (`--weaver contrib/weaver`). A test compares it with the exports of a real run, in both directions: everything
+that is emitted is in the table, and everything in the table is emitted.
 Names of `feature_flag.*`, `error.*`, `exception.*` and `code.*` are those of the OpenTelemetry semantic conventions 1.44.0.
 """
 

@@ -1,4 +1,4 @@
-"""docs/telemetry.md, made of the rows."""
+"""Generates docs/telemetry.md from the rows."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ when the caller saw the exception. The span of a run whose answer `failed_if` ca
 
 ## Once each
 
-A transition is announced **once in every process that follows it**, whatever made it (a controller, the command line, the
-control file, another process's judge): one call of each observer, one span, one log event and one count, with the actor and
-the reason of the store's history, usually within a second. A process that misses some, because two came at once or the store
-did not answer, announces them later, in order. It announces those that were made since it began to follow.
+A transition from any source (a controller, the command line, the control file, another process's judge) is announced **once in
+every process that follows it**: one call of each observer, one span, one log event and one count, with the actor and
+the reason of the store's history, usually within a second. A process that misses some, because two came together or the store
+did not answer, announces them later, in order. It announces the transitions since it began to follow.
 
-So eight processes with one store announce one abort eight times. What identifies it is the id: `{id}` of the span,
+So eight processes with one store announce one abort eight times. The id identifies it: `{id}` of the span,
 `transition_id` of the log event, `id` of the event, of the journal's line and of the history. `rollout report`,
-`rollout replay` and `rollout doctor` count an id once. Counters have no id: take the largest of the processes (`max`), and not
-the sum; a start is counted by every process for itself. Without a store, every process has its own state, and its own
+`rollout replay` and `rollout doctor` count an id once. Counters have no id: take the largest of the processes (`max`), not
+the sum; every process counts its own start. Without a store, every process has its own state, and its own
 transitions.
 """
 
@@ -47,13 +47,13 @@ _EVENTS = """\
 
 OpenTelemetry is about to deprecate events on spans. With `Telemetry(flag_events="log")`, and as soon as the application has a
 logger provider, every event is a log record: its name is the record's event name, it has the trace of its span, and no span
-has events. Its severity is INFO, of `exception` ERROR. Decisions and transitions have their records also
-with `spans="off"`, and whatever a sampler says.
+has events. Its severity is INFO, or ERROR for `exception`. Decisions and transitions have their records also
+with `spans="off"`, regardless of sampling.
 """
 
 
 def as_markdown() -> str:
-    """docs/telemetry.md."""
+    """Return the text of docs/telemetry.md."""
     return "\n".join(
         [
             _INTRODUCTION.format(scope=names.SCOPE, schema=names.SCHEMA_URL, id=names.TRANSITION_ID),

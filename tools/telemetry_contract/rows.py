@@ -1,4 +1,4 @@
-"""What the rows of the contract say."""
+"""The types of the contract's rows."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Attribute:
     """An attribute of a span or of an event.
 
     Attributes:
-        name: Its name; one that ends in a dot is the beginning of a name.
+        name: Its name; one that ends in a dot is a prefix.
         type: "str", "bool", "int", "float", or a list of one of them, such as "str[]".
-        meaning: What it says.
-        when: When it is there; empty where it always is.
+        meaning: Its meaning.
+        when: When it is present; empty: always.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Span:
 
     Attributes:
         name: Its name; `{key}` is the rollout's, `{variant}` the variant's.
-        one_per: What there is one of these for.
-        parent: Whose child it is.
-        link: What it links to, and the link's `rollout.link.type`; empty for none.
-        attributes: What it says.
+        one_per: One span is emitted for each of these.
+        parent: Its parent.
+        link: The linked span, and the link's `rollout.link.type`; empty for none.
+        attributes: Its attributes.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Event:
 
     Attributes:
         name: Its name.
-        on: Of which spans, by the first word of their names; empty where it is never on one.
-        when: When there is one.
-        attributes: What it says.
-        setting: The setting with which it is a log record; empty where it never is.
+        on: The spans that have it, by the first word of their names; empty: none.
+        when: One event is emitted for these.
+        attributes: Its attributes.
+        setting: The setting with which it is a log record; empty: it never is one.
     """
 
     name: str
@@ -71,8 +71,8 @@ class Metric:
         instrument: Its kind.
         unit: Its unit.
         meaning: What it measures.
-        attributes: Names of its attributes; "?" after those that are not always there.
-        when: The setting that it needs; empty for none.
+        attributes: Names of its attributes; "?" after those that are not always present.
+        when: The setting that it needs; empty: none.
     """
 
     name: str
@@ -91,7 +91,7 @@ class LogEvent:
         name: Its name.
         level: Its level.
         meaning: When it is emitted.
-        fields: Its fields; "?" after those that are not always there.
+        fields: Its fields; "?" after those that are not always present.
     """
 
     name: str

@@ -38,7 +38,7 @@ METRICS = (
         "comparisons of a shadow's output with the control's",
         (*_VARIANT, names.COMPARISON_NAME, names.COMPARISON_MATCH),
     ),
-    Metric(names.SHADOW_ACTIVE, "observable up-down counter", "{run}", "shadow runs under way", _VARIANT),
+    Metric(names.SHADOW_ACTIVE, "observable up-down counter", "{run}", "running shadows", _VARIANT),
     Metric(
         names.SHADOW_RUNS,
         "observable counter",
@@ -72,7 +72,7 @@ METRICS = (
         names.DECISION_DURATION,
         "histogram",
         "s",
-        "time that describing and deciding took of a call",
+        "time that a call spent on its decision",
         (names.KEY, names.STRATEGY),
         "`Telemetry(decision_duration=True)`",
     ),

@@ -183,7 +183,7 @@ EVENTS = (
     Event(
         names.FALLBACK_EVENT,
         "route",
-        "the control answered instead of a candidate",
+        "each call that the control answered instead of a candidate",
         (
             Attribute(names.FALLBACK_VARIANT, "str", "the variant that answered"),
             Attribute(names.ERROR_TYPE, "str", "class of the candidate's exception, `failed_if`, or why it was withheld"),
@@ -192,7 +192,7 @@ EVENTS = (
     Event(
         names.DROPPED_EVENT,
         "route",
-        "a shadow of the call was not run",
+        "each shadow of the call that did not run",
         (
             Attribute(names.VARIANT, "str", "the shadow's variant"),
             Attribute(
@@ -205,7 +205,7 @@ EVENTS = (
     Event(
         names.EXCEPTION_EVENT,
         "invoke shadow",
-        'the run failed: once, on the innermost span (on `route` with `spans="route"`)',
+        'each failed run: once, on the innermost span (on `route` with `spans="route"`)',
         (
             Attribute(names.EXCEPTION_TYPE, "str", "class of the exception, with its module"),
             Attribute(names.EXCEPTION_MESSAGE, "str", "its message", "`Telemetry(exception_messages=True)`"),

@@ -46,13 +46,13 @@ _EXAMPLES: dict[str, Any] = {
     names.GATE_NAME: "error_rate",
     names.TRANSITION_VARIANTS: ["control", "v2"],
 }
-"""Where no word of the meaning is one."""
+"""Examples of attributes whose meaning contains none."""
 
 _HEAD = "# Generated from the table in tools/telemetry_contract: python -m tools.telemetry_contract --weaver contrib/weaver\n"
 
 
 def as_registry() -> dict[str, str]:
-    """The files of the registry by their names."""
+    """Return the files of the registry by name."""
     manifest = {
         "name": names.SCOPE,
         "description": "Telemetry of rollout_sdk: A/B tests, canaries, shadows and interleaving of models.",
@@ -75,7 +75,7 @@ def as_registry() -> dict[str, str]:
 
 
 def _definitions() -> dict[str, Any]:
-    """Every attribute of ours, as it is first described."""
+    """Return every attribute of our own, with its first description."""
     rows = [each for row in (*SPANS, *EVENTS) for each in row.attributes]
     ours: dict[str, Attribute] = {}
     for each in (*rows, *METRIC_ATTRIBUTES):
@@ -119,7 +119,7 @@ def _span(span: Span) -> dict[str, Any]:
 
 
 def _event_id(event: Event) -> str:
-    # The convention has events of some of these names itself.
+    # The conventions have their own events with some of these names.
     return f"event.rollout_sdk.{event.name}"
 
 

@@ -1,4 +1,4 @@
-"""Shares from sums of rewards: the chance to be best (Thompson sampling), and epsilon-greedy. Pure, standard library only."""
+"""Shares from sums of rewards: the probability of being best (Thompson sampling), and epsilon-greedy. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,28 +18,30 @@ _SPREAD: Final = 9.0
 
 
 def with_floor(shares: Mapping[str, float], floor: float) -> dict[str, float]:
-    """Shares of which none is below the floor: p becomes floor + (1 - K floor) p, with K arms.
+    """Raise every share to at least the floor: p becomes floor + (1 - K floor) p, with K arms.
 
     Raises:
-        ConfigurationError: K floors are more than everything.
+        ConfigurationError: K floors are more than 1.
     """
     rest = 1.0 - len(shares) * floor
     if floor < 0 or rest < -1e-12:
         raise ConfigurationError(
-            f"floor={floor:g} gives {len(shares)} arms {len(shares) * floor:.0%} together. Every arm, the control included, "
-            f"has at least the floor. Choose one of {1 / len(shares):.3f} at most."
+            f"floor={floor:g} gives {len(shares)} arms {len(shares) * floor:.0%} together. Every arm, including the control, "
+            f"gets at least the floor. Choose {1 / len(shares):.3f} at most."
         )
     total = math.fsum(shares.values())
     return {arm: floor + max(0.0, rest) * share / total for arm, share in shares.items()}
 
 
 def best_chances(sums: Mapping[str, ArmSums], *, reward: Reward = "binary") -> dict[str, float]:
-    """The posterior probability of each arm to have the largest mean: the shares of Thompson sampling.
+    """Return the posterior probability that each arm has the largest mean: the shares of Thompson sampling.
 
-    "binary": rewards are 0 or 1, with a uniform prior on each mean (a Beta posterior). "normal": each mean is normal around the
-    arm's own, with the variance of all arms together; an arm with fewer than two rewards is as uncertain as one with two.
+    "binary": rewards are 0 or 1, with a uniform prior on each mean (a Beta posterior). "normal": each posterior is normal
+    around the arm's mean, with the pooled variance of all arms; an arm with fewer than two rewards is as uncertain as one with
+    two.
 
-    The integral over the density of one arm times the distributions of all others is by trapezia, accurate to 1e-4.
+    The integral of one arm's density times the distribution functions of all others uses the trapezoidal rule and is accurate
+    to 1e-4.
     """
     posteriors = [_binary(each) for each in sums.values()] if reward == "binary" else _normal(list(sums.values()))
     grid = sorted({x for posterior in posteriors for x in posterior.grid()})
@@ -55,9 +57,9 @@ def best_chances(sums: Mapping[str, ArmSums], *, reward: Reward = "binary") -> d
 
 
 def epsilon_greedy(sums: Mapping[str, ArmSums], *, epsilon: float = 0.1) -> dict[str, float]:
-    """1 - epsilon for the arm with the largest mean (divided among equals), and epsilon for all alike.
+    """Return 1 - epsilon for the arm with the largest mean (divided among ties), plus epsilon divided among all arms.
 
-    While an arm has no reward yet, all have the same.
+    While an arm has no reward, all shares are equal.
     """
     means = {arm: each.mean for arm, each in sums.items()}
     if any(math.isnan(mean) for mean in means.values()):
@@ -74,12 +76,12 @@ class _Posterior:
         self._to = min(high, center + _SPREAD * deviation)
 
     def grid(self) -> list[float]:
-        """Points as dense as the density needs them."""
+        """Return the points of integration."""
         step = (self._to - self._from) / _POINTS
         return [self._from + index * step for index in range(_POINTS + 1)]
 
     def density(self, x: float) -> float:
-        """Its height."""
+        """Return the density at x."""
         raise NotImplementedError
 
 
@@ -114,7 +116,7 @@ def _normal(sums: Sequence[ArmSums]) -> list[_Posterior]:
     within = math.fsum(each.squares - each.total**2 / each.count for each in sums if each.count)
     degrees = count - sum(each.count > 0 for each in sums)
     deviation = math.sqrt(max(within, 0.0) / degrees) if degrees >= 1 else 1.0
-    # All rewards alike: any difference between means is then a sure one.
+    # If all rewards of each arm are equal, any difference between means is certain.
     deviation = deviation or 1e-9 * max(1.0, abs(mean))
     return [_Normal(each.mean if each.count else mean, deviation / math.sqrt(max(each.count, 2.0))) for each in sums]
 

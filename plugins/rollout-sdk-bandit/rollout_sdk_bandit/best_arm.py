@@ -18,16 +18,16 @@ _PRECISION: Final = 1e-11
 
 
 def divergence(p: float, q: float) -> float:
-    """The Kullback-Leibler divergence of two Bernoulli distributions, in nats."""
+    """Return the Kullback-Leibler divergence of two Bernoulli distributions, in nats."""
     p, q = min(max(p, _EPSILON), 1 - _EPSILON), min(max(q, _EPSILON), 1 - _EPSILON)
     return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
 
 
 def optimal_allocation(means: Sequence[float]) -> list[float]:
-    """The shares with which the best arm is known soonest: w* of the paper's Theorem 5.
+    """Return the shares with which the best arm is identified soonest: w* of the paper's Theorem 5.
 
-    They maximise the least cost of confusing the best arm with another. Where several arms are best, they have equal shares and
-    the others none: no number of observations could tell them apart.
+    They maximise the smallest cost of confusing the best arm with another. If several arms are best, they have equal shares and
+    the others none: no number of observations could distinguish them.
 
     Args:
         means: Mean reward of each arm, between 0 and 1.
@@ -42,7 +42,7 @@ def optimal_allocation(means: Sequence[float]) -> list[float]:
     def excess(y: float) -> float:
         return math.fsum(_ratio(best, means[index], _effort(best, means[index], y)) for index in others) - 1
 
-    # Between no cost, and that of the closest arm with all observations on it.
+    # Between 0 and the cost of the closest arm when it gets all observations.
     y = _root(excess, 0.0, min(divergence(best, means[index]) for index in others) * (1 - 1e-12))
     efforts = {index: _effort(best, means[index], y) for index in others}
     total = 1 + math.fsum(efforts.values())
@@ -50,9 +50,9 @@ def optimal_allocation(means: Sequence[float]) -> list[float]:
 
 
 def stopping_statistic(sums: Mapping[str, ArmSums]) -> tuple[str, float]:
-    """The arm with the largest mean, and the logarithm of its generalised likelihood ratio against the next: Chernoff's.
+    """Return the arm with the largest mean, and Chernoff's statistic: its log generalised likelihood ratio against the next.
 
-    0 while an arm has no reward, or several are best.
+    The statistic is 0 while an arm has no reward, or several are best.
     """
     best = max(sums, key=lambda arm: sums[arm].mean if sums[arm].count else -math.inf)
     if not all(each.count for each in sums.values()):
@@ -61,8 +61,10 @@ def stopping_statistic(sums: Mapping[str, ArmSums]) -> tuple[str, float]:
 
 
 def stopping_threshold(count: float, arms: int, delta: float) -> float:
-    """log(2 t (K - 1) / delta): with it, the wrong arm is named with a probability of at most delta, whenever it stops
-    (Theorem 10), whatever rule chose the arms.
+    """Return log(2 t (K - 1) / delta).
+
+    With this threshold, a wrong arm is selected with a probability of at most delta at any stopping time, for every rule that
+    chooses arms (Theorem 10).
     """
     return math.log(2 * max(count, 1.0) * (arms - 1) / delta)
 
@@ -77,13 +79,13 @@ def _middle(best: float, mean: float, effort: float) -> float:
 
 
 def _cost(best: float, mean: float, effort: float) -> float:
-    """Cost of taking another arm for the best, at one observation of the best arm and so many of the other."""
+    """Return the cost of confusing another arm with the best, for `effort` observations of it per one of the best arm."""
     middle = _middle(best, mean, effort)
     return divergence(best, middle) + effort * divergence(mean, middle)
 
 
 def _effort(best: float, mean: float, y: float) -> float:
-    """Observations of the other arm for each of the best, at which the cost is y."""
+    """Return the observations of the other arm, per one of the best arm, at which the cost is y."""
     high = 1.0
     while _cost(best, mean, high) < y and high < 1e15:
         high *= 2
@@ -97,7 +99,7 @@ def _ratio(best: float, mean: float, effort: float) -> float:
 
 
 def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where an increasing function is 0, by bisection."""
+    """Return the root of an increasing function, by bisection."""
     for _ in range(_STEPS):
         middle = (low + high) / 2
         if high - low <= _PRECISION * high:

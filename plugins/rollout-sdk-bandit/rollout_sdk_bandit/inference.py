@@ -1,13 +1,13 @@
-"""Estimates that stay honest although the shares followed the rewards.
+"""Unbiased estimates for shares that followed the rewards.
 
-Raw means of arms do not: an arm that had bad luck gets fewer units, and keeps its bad mean; and where rewards change with time,
-arms that were served at other times are compared with each other (Crook, Frasca, Kohavi and Longbotham, KDD 2009). Each
-decision is weighted by the inverse of its logged propensity instead, and centred by the mean of the rewards before it:
+Raw means of arms are biased: an arm with bad luck gets fewer units and keeps its bad mean, and if rewards change with time,
+arms that were served at different times are compared with each other (Crook, Frasca, Kohavi and Longbotham, KDD 2009). So each
+decision is weighted by the inverse of its logged propensity, and centred by the mean of the rewards before it:
 
     phi_t(a) = m_{t-1} + 1[A_t = a] (y_t - m_{t-1}) / pi_t
 
-Its mean over all decisions is unbiased for the mean of arm a, whatever rule chose the shares, because m_{t-1} and pi_t were
-known before A_t was drawn. Variances are by the 512 buckets of units, and intervals hold at every look
+Its mean over all decisions is unbiased for the mean of arm a under every rule that chooses shares, because m_{t-1} and pi_t are
+known before A_t is drawn. Variances are computed by the 512 buckets of units, and intervals hold at every look
 (`rollout_sdk.stats.confidence_sequence`; for the argument, Waudby-Smith et al., arXiv:2103.06476 and Bibaut et al., 2021).
 """
 
@@ -29,15 +29,15 @@ __all__ = ["ArmEstimate", "Estimates", "estimate"]
 
 @frozen
 class ArmEstimate:
-    """What is known of one arm.
+    """The estimates of one arm.
 
     Attributes:
         arm: Its name.
-        calls: Decisions for it.
-        mean: Its estimated mean reward, with the same times and units as every other arm.
+        calls: Number of decisions for it.
+        mean: Its estimated mean reward, over the times and units of all arms.
         raw_mean: The mean of its rewards, which is biased; for comparison.
         difference: Its mean minus the control's; None for the control.
-        low: Lower end of the interval of the difference, that holds at every look; None for the control.
+        low: Lower end of the difference's interval, which holds at every look; None for the control.
         high: Upper end.
     """
 
@@ -57,8 +57,8 @@ class Estimates:
     Attributes:
         rollout: Key of the rollout.
         metric: Name of the reward.
-        alpha: The intervals of all differences hold together with a probability of 1 - alpha.
-        calls: Decisions that count.
+        alpha: The intervals of all differences hold jointly with a probability of 1 - alpha.
+        calls: Number of decisions that count.
         arms: The arms.
     """
 
@@ -69,7 +69,7 @@ class Estimates:
     arms: tuple[ArmEstimate, ...]
 
     def __str__(self) -> str:
-        """A table."""
+        """Return a table of the arms."""
         holds = f"intervals hold at every look, together at {1 - self.alpha:.0%}"
         lines = [f"{self.metric} of {self.rollout}, {self.calls:,} decisions; {holds}"]
         for each in self.arms:
@@ -96,11 +96,11 @@ def estimate(
         journal: Folder of the journal.
         rollout: Key of the rollout.
         metric: Name of the reward.
-        window_s: As the strategy's: decisions that are older than this count, with the first reward that came within, or 0.
-            None: decisions with a reward count, as if rewards were missing by chance.
-        alpha: Error probability of all intervals together.
-        planned_calls: About how many decisions there will be, said before looking: intervals are narrowest there.
-        reward_deviation: About the standard deviation of a reward, likewise; it changes widths, and never the coverage.
+        window_s: The strategy's: decisions older than this count, with the first reward recorded within it, or 0. None: only
+            decisions with a reward count, as if rewards were missing at random.
+        alpha: Joint error probability of all intervals.
+        planned_calls: Approximate number of decisions, chosen before looking at the data: intervals are narrowest there.
+        reward_deviation: Approximate standard deviation of a reward, likewise. It affects widths, but not the coverage.
 
     Raises:
         ValueError: The journal has no decision of this rollout that counts.
@@ -128,7 +128,7 @@ def estimate(
 def _read(
     journal: str | os.PathLike[str], rollout: str, metric: str, window_s: float | None
 ) -> tuple[list[Mapping[str, Any]], dict[str, float], str]:
-    """The decisions that count in the order of time, rewards by the decision's id, and the control."""
+    """Return the decisions that count, ordered by time, rewards by decision id, and the control."""
     decisions: dict[str, Mapping[str, Any]] = {}
     outcomes: list[Mapping[str, Any]] = []
     control, fingerprint, latest = "control", None, 0.0
@@ -150,7 +150,7 @@ def _read(
     counted = (
         each
         for each in decisions.values()
-        # Another version, or other arms, are another experiment: the last one counts.
+        # Another version, or other arms, are another experiment: only the last one counts.
         if each.get("fingerprint", fingerprint) == fingerprint
         and (each["id"] in rewards if window_s is None else each["t"] + window_s <= latest)
     )
@@ -160,7 +160,7 @@ def _read(
 def _weighted(
     decisions: list[Mapping[str, Any]], rewards: Mapping[str, float], arms: list[str]
 ) -> tuple[dict[int, dict[str, float]], dict[str, int], dict[str, float]]:
-    """Sums of phi of each arm, and of calls, by bucket; calls and raw sums by arm."""
+    """Return sums of phi of each arm, and of calls, by bucket; calls and raw sums by arm."""
     cells: dict[int, dict[str, float]] = {}
     calls, raw = dict.fromkeys(arms, 0), dict.fromkeys(arms, 0.0)
     seen = total = 0.0

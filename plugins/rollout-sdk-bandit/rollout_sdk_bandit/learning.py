@@ -1,4 +1,4 @@
-"""What a process learns about one rollout, shares with the others through the store, and does with it."""
+"""The rewards of one rollout in a process: counts them, shares the sums through the store, and changes the shares."""
 
 from __future__ import annotations
 
@@ -21,84 +21,84 @@ __all__ = ["Learning"]
 
 _PART: Final = "bandit"
 _ACTOR: Final = "bandit"
-_LOOKS: Final = 10
-_LONGEST_LOOK_S: Final = 5.0
+_CHECKS_PER_BATCH: Final = 10
+_LONGEST_PAUSE_S: Final = 5.0
 _LEAST_CHANGE: Final = 0.005
 _DIGITS: Final = 4
 
 
 class Learning:
-    """One bandit's rewards of one rollout in this process. Used by the threads of observers, and by whoever asks."""
+    """One bandit's rewards of one rollout in this process. Thread-safe: observers and callers of `update` share it."""
 
     def __init__(self, bandit: Bandit, controller: Controller) -> None:
-        """Know nothing yet."""
+        """Start without rewards."""
         self._bandit = bandit
         self._controller = weakref.ref(controller)
         self._writer = f"bandit-{os.getpid():x}-{os.urandom(6).hex()}"
-        self._turn = threading.RLock()
+        self._lock = threading.RLock()
         self._fingerprint: str | None = None
         self._published: Mapping[str, ArmSums] | None = None
-        self._looked_s = 0.0
-        self._said: str | None = None
+        self._checked_s = 0.0
+        self._logged: str | None = None
 
     def routed(self, event: RoutedEvent) -> None:
         """Count a decision."""
-        with self._turn:
+        with self._lock:
             state = self._follow()
             if state is not None and event.decision.fingerprint == self._fingerprint:
                 self._ledger.routed(event)
-                self._look(state)
+                self._update_if_due(state)
 
     def recorded(self, event: RecordedEvent) -> None:
         """Count a reward."""
-        with self._turn:
+        with self._lock:
             state = self._follow()
             if state is not None and event.fingerprint == self._fingerprint:
                 self._ledger.recorded(event)
-                self._look(state)
+                self._update_if_due(state)
 
     def gathered(self) -> Totals:
-        """The sums of all processes, every arm among them.
+        """Return the sums of all processes, for every arm.
 
         Raises:
             StoreError: The store does not answer.
         """
-        with self._turn:
+        with self._lock:
             state = self._follow()
-            return {} if state is None else self._gathered(state)
+            return {} if state is None else self._gather(state)
 
     def update(self) -> bool:
-        """Change the shares as the rewards ask for; whether they have changed.
+        """Compute the shares and change them; return whether they have changed.
 
         Raises:
             StoreError: The store does not answer.
         """
-        with self._turn:
+        with self._lock:
             state = self._follow()
-            return state is not None and self._updated(state)
+            return state is not None and self._update(state)
 
     def _follow(self) -> RolloutState | None:
-        """Where the rollout stands; under another fingerprint, everything is learnt anew. None: its function is gone."""
+        """Return the rollout's state, or None if its function is gone; a new fingerprint starts without rewards."""
         controller = self._controller()
         if controller is None:
             return None
         state = state_of(controller)
         if state.fingerprint != self._fingerprint:
-            self._fingerprint, self._published, self._said = state.fingerprint, None, None
+            self._fingerprint, self._published, self._logged = state.fingerprint, None, None
             self._ledger = Ledger(self._bandit.metric, self._bandit.window_s)
         return state
 
-    def _look(self, state: RolloutState) -> None:
-        """Publish what was learnt, and change the shares when it is time; a store that is away is asked again later."""
+    def _update_if_due(self, state: RolloutState) -> None:
+        """Publish the sums, and change the shares if it is time; an unreachable store is tried again later."""
         now_s = self._now_s()
-        every_s = min(self._bandit.batch_s / _LOOKS, _LONGEST_LOOK_S)
-        if now_s - self._looked_s < every_s:
+        every_s = min(self._bandit.batch_s / _CHECKS_PER_BATCH, _LONGEST_PAUSE_S)
+        if now_s - self._checked_s < every_s:
             return
-        self._looked_s = now_s
+        self._checked_s = now_s
         with suppress(StoreError):
             self._publish(state)
             if now_s - state.entered_s >= self._bandit.batch_s:
-                self._updated(state)
+                self._update(state)
 
     def _now_s(self) -> float:
         controller = self._controller()
@@ -109,11 +109,11 @@ class Learning:
         if controller is None or self._published == self._ledger.totals:
             return
         totals = dict(self._ledger.totals)
-        # Absolute sums: publishing twice counts once.
+        # The sums are absolute, so publishing twice counts once.
         if store_of(controller.runtime).publish(controller.key, state.epoch, self._writer, {_PART: written_totals(totals)}):
             self._published = totals
 
-    def _gathered(self, state: RolloutState) -> Totals:
+    def _gather(self, state: RolloutState) -> Totals:
         controller = self._controller()
         assert controller is not None
         self._publish(state)
@@ -121,18 +121,18 @@ class Learning:
         others = [text for (writer, part), text in parts.items() if part == _PART and writer != self._writer]
         read: list[Mapping[str, ArmSums]] = [self._ledger.totals]
         for text in others:
-            # Of a later version, or damaged: learnt without it.
+            # A part of a later version, or a damaged one, is left out.
             with suppress(ValueError):
                 read.append(read_totals(text))
         whole = added(read)
         arms = (state.phase.control, *state.candidates)
         return {arm: whole.get(arm, ArmSums()) for arm in arms}
 
-    def _updated(self, state: RolloutState) -> bool:
+    def _update(self, state: RolloutState) -> bool:
         controller = self._controller()
         if controller is None or state.status != "running" or state.invalid:
             return False
-        sums = self._gathered(state)
+        sums = self._gather(state)
         if len(sums) < 2:
             return False
         stopped = self._bandit.stopped(sums)
@@ -146,14 +146,14 @@ class Learning:
         reason = f"{why}, after {sum(each.count for each in sums.values()):,.0f} rewards"
         try:
             controller.set_shares(wanted, actor=_ACTOR, reason=reason, revision=state.revision)
-        # Another process was faster, or somebody has stopped it meanwhile.
+        # Another process came first, or the rollout was stopped in the meantime.
         except StateError:
             return False
         return True
 
     def _stop(self, controller: Controller, state: RolloutState, best: str, why: str) -> bool:
-        if self._said != best:
-            self._said = best
+        if self._logged != best:
+            self._logged = best
             with suppress(Exception, SystemExit):
                 get_logger().info("rollout.bandit.stopped", rollout=controller.key, variant=best, reason=why)
         if not self._bandit.promotes():

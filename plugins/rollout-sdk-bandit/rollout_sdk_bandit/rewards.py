@@ -1,4 +1,4 @@
-"""Rewards of decisions: which have come, which are still to come, and their sums by arm."""
+"""Rewards of decisions, recorded and pending, and their sums by arm."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class ArmSums:
 
     @property
     def mean(self) -> float:
-        """Mean reward; NaN without a decision."""
+        """Mean reward; NaN without decisions."""
         return self.total / self.count if self.count else math.nan
 
     @property
     def variance(self) -> float:
-        """Variance of a reward; NaN below two decisions."""
+        """Variance of a reward; NaN for fewer than two decisions."""
         if self.count <= 1:
             return math.nan
         return max(0.0, self.squares - self.total**2 / self.count) / (self.count - 1)
 
     def plus(self, count: float, total: float, squares: float) -> ArmSums:
-        """The sums with more decisions."""
+        """Return the sums with further decisions added."""
         return ArmSums(self.count + count, self.total + total, self.squares + squares)
 
 
@@ -51,7 +51,7 @@ Totals = dict[str, ArmSums]
 
 
 def added(parts: Iterable[Mapping[str, ArmSums]]) -> Totals:
-    """The sums of all parts together."""
+    """Return the sums over all parts."""
     whole: defaultdict[str, ArmSums] = defaultdict(ArmSums)
     for part in parts:
         for arm, sums in part.items():
@@ -60,25 +60,25 @@ def added(parts: Iterable[Mapping[str, ArmSums]]) -> Totals:
 
 
 def written_totals(totals: Mapping[str, ArmSums]) -> str:
-    """Sums as text for a store."""
+    """Return sums as text for a store."""
     return json.dumps({arm: [each.count, each.total, each.squares] for arm, each in sorted(totals.items())})
 
 
 def read_totals(text: str) -> Totals:
-    """Sums from a store's text.
+    """Return sums from a store's text.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: The text does not hold sums.
     """
     try:
         return {str(arm): ArmSums(*map(float, numbers)) for arm, numbers in json.loads(text).items()}
     except (AttributeError, TypeError) as error:
-        raise ValueError("These are no sums of a bandit.") from error
+        raise ValueError("These are not the sums of a bandit.") from error
 
 
 @define(eq=False)
 class _Slot:
-    """Decisions of a short time, until all their rewards must have come."""
+    """Decisions of a short period, kept until the window of all their rewards has passed."""
 
     counts: defaultdict[str, float] = field(factory=lambda: defaultdict(float))
     rewards: defaultdict[str, list[tuple[float, float]]] = field(factory=lambda: defaultdict(list))
@@ -86,17 +86,17 @@ class _Slot:
 
 @define(eq=False)
 class Ledger:
-    """What one process has seen of the rewards of one rollout, under one fingerprint.
+    """The rewards of one rollout that one process has seen, under one fingerprint.
 
-    With a window, a decision counts when it is older than that, with the reward that came within, or with 0: an arm whose
-    rewards come later is at no disadvantage. Without one, decisions count when their rewards come. Of several rewards of
-    one decision, the first counts.
+    With a window, a decision counts once it is older than the window, with the reward recorded within it, or with 0, so an arm
+    whose rewards come later has no disadvantage. Without a window, a decision counts when its reward is recorded. Only the
+    first reward of a decision counts.
 
     Attributes:
         metric: Name of the outcome that is the reward.
         window_s: Seconds that a reward may take; None: decisions without one do not count.
-        totals: Sums of what counts.
-        refused: Rewards that came too late, or again.
+        totals: Sums of the decisions that count.
+        refused: Number of rewards that were late or repeated.
     """
 
     metric: str
@@ -108,7 +108,7 @@ class Ledger:
     _now_s: float = 0.0
 
     def routed(self, event: RoutedEvent) -> None:
-        """Take a decision."""
+        """Add a decision."""
         self._now_s = max(self._now_s, event.decision.time_s)
         if self.window_s is not None and not event.excluded:
             slot = self._slot_of(event.decision.time_s)
@@ -117,7 +117,7 @@ class Ledger:
         self._mature()
 
     def recorded(self, event: RecordedEvent) -> None:
-        """Take an outcome; one of another metric, of a unit, or of a call that is not analysed is none."""
+        """Add an outcome; one of another metric, of a unit, or of a call that is not analysed is ignored."""
         if event.metric != self.metric or event.variant is None or event.decided_s is None or event.excluded:
             return
         self._now_s = max(self._now_s, event.time_s)
@@ -140,7 +140,7 @@ class Ledger:
         return (3600.0 if self.window_s is None else self.window_s) / _SLOTS
 
     def _slot_of(self, time_s: float) -> _Slot | None:
-        """The slot of a decision; None when it has been counted already."""
+        """Return the slot of a decision; None if it has already been counted."""
         number = self._number(time_s)
         return None if self._is_over(number) else self._slots.setdefault(number, _Slot())
 

@@ -1,4 +1,4 @@
-"""The strategies: each looks at the rewards of all processes from time to time, and begins a phase with other shares."""
+"""The strategies: each periodically computes shares from the rewards of all processes, and starts a phase with them."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def _share(_: object, attribute: Any, value: object) -> None:
 
 @define(eq=False)
 class Bandit:
-    """What the three strategies have in common.
+    """The base class of the three strategies.
 
-    A unit keeps its variant while a phase lasts, and every decision has the share of its phase as its propensity. Once in
-    `batch_s`, at the earliest, one of the processes that share a store begins a phase with the shares that the rewards of all
-    of them ask for: a transition by the actor "bandit". Nothing is done in a call: rewards are observed in the background.
+    A unit keeps its variant during a phase, and every decision has the share of its phase as its propensity. At most once in
+    `batch_s`, one of the processes that share a store starts a phase with shares computed from the rewards of all of them: a
+    transition by the actor "bandit". Nothing happens on a call's path: rewards are observed in the background.
 
     A rollout that is paused, invalid or over keeps its shares.
 
     Attributes:
         metric: Name of the outcome that is the reward; it is recorded with `decision_id=`.
         window_s: Seconds that a reward may take: a decision without one by then has the reward 0. None: decisions without one
-            do not count, as for a rating that only some give.
-        floor: Least share of each arm, the control included. Below .05, estimates are wide.
-        batch_s: Seconds between two changes of the shares.
+            do not count, as for a rating that only some users give.
+        floor: Minimum share of each arm, including the control. Below .05, estimates are wide.
+        batch_s: Minimum of seconds between two changes of the shares.
     """
 
     name: ClassVar[str]
@@ -57,25 +57,27 @@ class Bandit:
     floor: float = field(default=0.05, kw_only=True, validator=_share)
     batch_s: float = field(default=3600.0, kw_only=True, validator=_positive)
     _learning: WeakKeyDictionary[Controller, Learning] = field(init=False, factory=WeakKeyDictionary, repr=False)
-    # Its shares can be changed, and an operator can give one candidate everything.
+    # The attribute makes it a ramp: its shares can be changed, and an operator can give one candidate everything.
     steps: ClassVar[tuple[()]] = ()
 
     def __attrs_post_init__(self) -> None:
-        """Learn for itself in a forked child, where the parent's rewards are the parent's."""
+        """Validate the metric's name."""
         if not isinstance(self.metric, str) or not self.metric:
-            raise ConfigurationError(f"metric={self.metric!r:.60} of a bandit is not a name. Name the outcome, as 'click'.")
+            raise ConfigurationError(
+                f"metric={self.metric!r:.60} of a bandit is not a name. Name the outcome, such as 'click'."
+            )
         renew_after_fork(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickled as its arguments: what a process has learnt is in the store."""
+        """Pickle the arguments: sums of rewards are in the store."""
         return partial(type(self), **{each.name: getattr(self, each.name) for each in fields(type(self)) if each.init}), ()
 
     def renew(self) -> None:
-        """In a forked child: nothing seen yet."""
+        """Start without rewards in a forked child: the parent publishes its own."""
         self._learning = WeakKeyDictionary()
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-        """Begin with equal shares.
+        """Start with equal shares.
 
         Raises:
             ConfigurationError: The floor is too high for so many arms.
@@ -85,21 +87,21 @@ class Bandit:
         return [Phase("equal shares", dict.fromkeys(candidates, 1 / len(arms)), control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision:
-        """The variant in whose lane the unit lies."""
+        """Decide by the shares of the phase."""
         return request.phase.split.decide(request.point)
 
     def rollout_routed(self, event: RoutedEvent) -> None:
-        """Count a decision, and look whether the shares are to change."""
+        """Count a decision, and change the shares if it is time."""
         for learning in self._of(event.decision.rollout):
             learning.routed(event)
 
     def rollout_recorded(self, event: RecordedEvent) -> None:
-        """Count a reward, and look whether the shares are to change."""
+        """Count a reward, and change the shares if it is time."""
         for learning in self._of(event.rollout):
             learning.recorded(event)
 
     def arms(self, rollout: object) -> Mapping[str, ArmSums]:
-        """Rewards of each arm so far, of all processes that share the store.
+        """Return the rewards of each arm so far, from all processes that share the store.
 
         Args:
             rollout: The decorated function, or its controller.
@@ -110,9 +112,9 @@ class Bandit:
         return self._learning_of(controller_of(rollout)).gathered()
 
     def update(self, rollout: object) -> bool:
-        """Look at the rewards now and change the shares, without waiting for `batch_s`; whether they have changed.
+        """Update the shares now, without waiting for `batch_s`; return whether they have changed.
 
-        For tests, and for those who cannot wait: the background does it by itself.
+        For tests and for operators: the background does it by itself.
 
         Raises:
             StoreError: The store does not answer.
@@ -122,15 +124,15 @@ class Bandit:
         return self._learning_of(controller).update()
 
     def wanted(self, sums: Mapping[str, ArmSums]) -> tuple[Mapping[str, float], str]:
-        """The shares that these rewards ask for, before the floor, and why."""
+        """Return the shares for these rewards, before the floor is applied, and the reason."""
         raise NotImplementedError
 
     def stopped(self, sums: Mapping[str, ArmSums]) -> tuple[str, str] | None:
-        """The arm that is surely the best, and why; None while none is, and for a bandit that does not stop."""
+        """Return the arm that is significantly the best, and the reason; None if there is none, or the bandit does not stop."""
         del sums
 
     def promotes(self) -> bool:
-        """Whether the arm at which it stops gets everything."""
+        """Whether the best arm gets everything once it is known."""
         return False
 
     def _of(self, key: str) -> list[Learning]:
@@ -138,18 +140,18 @@ class Bandit:
 
     def _learning_of(self, controller: Controller) -> Learning:
         known = self._learning.get(controller)
-        # Two threads may both make one; both get the first.
+        # Two threads may both create one; both get the first.
         return self._learning.setdefault(controller, Learning(self, controller)) if known is None else known
 
 
 @define(eq=False)
 class ThompsonSampling(Bandit):
-    """Each arm has the probability with which it is the best, as far as is known: `ThompsonSampling("click", window_s=3600)`.
+    """Each arm's share is the posterior probability that it is the best: `ThompsonSampling("click", window_s=3600)`.
 
-    Thompson, Biometrika 25 (1933); in batches, with the probabilities computed instead of drawn, so that they can be logged.
+    Thompson, Biometrika 25 (1933); in batches, with the probabilities computed instead of sampled, so that they can be logged.
 
     Attributes:
-        reward: "binary" (0 or 1), or "normal" (any number; its means are nearly normal).
+        reward: "binary" (0 or 1), or "normal" (any number whose means are nearly normal).
     """
 
     name = "thompson"
@@ -157,13 +159,13 @@ class ThompsonSampling(Bandit):
     reward: Reward = field(default="binary", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse an unknown kind of reward."""
+        """Validate the kind of reward."""
         super().__attrs_post_init__()
         if self.reward not in ("binary", "normal"):
             raise ConfigurationError(f"reward={self.reward!r:.60} of ThompsonSampling is unknown. It is 'binary' or 'normal'.")
 
     def wanted(self, sums: Mapping[str, ArmSums]) -> tuple[Mapping[str, float], str]:
-        """The chances to be best."""
+        """Return each arm's probability of being the best."""
         chances = best_chances(sums, reward=self.reward)
         best = max(chances, key=chances.__getitem__)
         return chances, f"{best} is the best with a probability of {chances[best]:.3g}"
@@ -171,10 +173,10 @@ class ThompsonSampling(Bandit):
 
 @define(eq=False)
 class EpsilonGreedy(Bandit):
-    """The arm with the largest mean reward has 1 - epsilon, and all share epsilon: `EpsilonGreedy("click", window_s=3600)`.
+    """The arm with the largest mean reward gets 1 - epsilon, and all share epsilon: `EpsilonGreedy("click", window_s=3600)`.
 
     Attributes:
-        epsilon: The part that explores.
+        epsilon: Share of exploration.
     """
 
     name = "epsilon-greedy"
@@ -183,7 +185,7 @@ class EpsilonGreedy(Bandit):
     epsilon: float = field(default=0.1, kw_only=True, validator=_share)
 
     def wanted(self, sums: Mapping[str, ArmSums]) -> tuple[Mapping[str, float], str]:
-        """Most for the best arm."""
+        """Return the largest share for the best arm."""
         shares = epsilon_greedy(sums, epsilon=self.epsilon)
         best = max(shares, key=shares.__getitem__)
         return shares, f"{best} has the largest mean: {sums[best].mean:.4g}"
@@ -191,15 +193,15 @@ class EpsilonGreedy(Bandit):
 
 @define(eq=False)
 class TrackAndStop(Bandit):
-    """Finds the best of many arms as soon as it can be known, and stops: `TrackAndStop("click", window_s=3600, delta=0.05)`.
+    """Finds the best of many arms as soon as possible, and stops: `TrackAndStop("click", window_s=3600, delta=0.05)`.
 
     Rewards are 0 or 1. Shares are the optimal ones for the means so far (Garivier and Kaufmann, 2016). It stops when the
-    generalised likelihood ratio of the best arm against every other exceeds log(2 t (K - 1) / delta): the arm it names is a
-    wrong one with a probability of at most delta, if rewards of different decisions are independent. With few units that make
+    generalised likelihood ratio of the best arm against every other exceeds log(2 t (K - 1) / delta): the selected arm is
+    wrong with a probability of at most delta, if rewards of different decisions are independent. With few units that make
     many calls, they are not.
 
     Attributes:
-        delta: Probability of naming a wrong arm.
+        delta: Maximum probability of selecting a wrong arm.
         on_stop: "hold" keeps the shares, and a person decides; "promote" gives the best arm everything.
     """
 
@@ -210,13 +212,13 @@ class TrackAndStop(Bandit):
     on_stop: Literal["hold", "promote"] = field(default="hold", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse an unknown end."""
+        """Validate `on_stop`."""
         super().__attrs_post_init__()
         if self.on_stop not in ("hold", "promote"):
             raise ConfigurationError(f"on_stop={self.on_stop!r:.60} of TrackAndStop is unknown. It is 'hold' or 'promote'.")
 
     def wanted(self, sums: Mapping[str, ArmSums]) -> tuple[Mapping[str, float], str]:
-        """The optimal allocation for the means so far."""
+        """Return the optimal allocation for the means so far."""
         if not all(each.count for each in sums.values()):
             return dict.fromkeys(sums, 1.0), "not every arm has a reward yet"
         best, statistic = stopping_statistic(sums)
@@ -225,18 +227,18 @@ class TrackAndStop(Bandit):
         return dict(zip(sums, weights, strict=True)), f"{best} leads with {statistic:.4g} of {threshold:.4g}"
 
     def stopped(self, sums: Mapping[str, ArmSums]) -> tuple[str, str] | None:
-        """The best arm, once it is known."""
+        """Return the best arm once it is known, and the reason."""
         best, statistic = stopping_statistic(sums)
         threshold = self._threshold(sums)
         if statistic <= threshold:
             return None
         return (
             best,
-            f"{best} is the best arm (wrong with a probability of {self.delta:g} at most): {statistic:.4g} > {threshold:.4g}",
+            f"{best} is the best arm (wrong with a probability of at most {self.delta:g}): {statistic:.4g} > {threshold:.4g}",
         )
 
     def promotes(self) -> bool:
-        """As `on_stop` says."""
+        """Whether `on_stop` is "promote"."""
         return self.on_stop == "promote"
 
     def _threshold(self, sums: Mapping[str, ArmSums]) -> float:

@@ -1,4 +1,4 @@
-"""rollout_sdk in FastAPI (and Starlette, but for the router).
+"""rollout_sdk in FastAPI (and, except for the router, in Starlette).
 
 @app.get("/rank")
 @rollout(candidate=rank_v2, strategy=Canary(["5%", "50%"]), **endpoint("shop.rank"))

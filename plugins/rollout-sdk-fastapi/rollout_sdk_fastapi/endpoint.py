@@ -1,4 +1,4 @@
-"""Options of a rollout that is an endpoint, or is called by one."""
+"""Options of a rollout whose function is an endpoint, or is called by one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SERVER_ERROR = 500
 
 
 def request_unit(*_: Any, **__: Any) -> str | None:
-    """The unit of the request that is served; None where it has none, and outside of a request."""
+    """Return the unit of the current request; None if it has none, and outside a request."""
     request = served_request.get()
     return None if request is None else request.unit()
 
 
 class _RequestDecisions:
-    """A plugin that keeps what was decided for the response's header."""
+    """A plugin that collects decisions for the response's header."""
 
     name = "fastapi"
 
@@ -34,12 +34,12 @@ class _RequestDecisions:
             served.decisions.setdefault(decision.rollout, decision)
 
     def __reduce__(self) -> str:
-        """The one instance."""
+        """Pickle as the single instance."""
         return "request_decisions"
 
 
 request_decisions = _RequestDecisions()
-"""The plugin behind `X-Rollout`: in `plugins=` of a rollout, or of its runtime for all."""
+"""The plugin behind `X-Rollout`, for `plugins=` of a rollout, or of a runtime for all its rollouts."""
 
 
 @frozen
@@ -59,9 +59,9 @@ class _ByStatus(type):
 
 
 class HttpAnswer(Exception, metaclass=_ByStatus):  # noqa: N818 - it is an answer
-    """Every HTTPException (of FastAPI and Starlette) below 500: a 404 or a redirect is an answer, and no failure.
+    """Any HTTPException (of FastAPI or Starlette) below 500: a 404 or a redirect is an answer, not a failure.
 
-    For `passthrough=` of any rollout; `isinstance` alone knows it, it is never raised.
+    For `passthrough=` of any rollout. It is only for `isinstance`, and is never raised.
     """
 
 
@@ -74,10 +74,10 @@ class _Options(TypedDict):
 
 
 def endpoint(key: str) -> _Options:
-    """Options of `@rollout` for what serves requests: `@rollout(candidate=..., strategy=..., **endpoint("shop.rank"))`.
+    """Return options of `@rollout` for endpoints: `@rollout(candidate=..., strategy=..., **endpoint("shop.rank"))`.
 
     The unit is the request's, the signed header forces variants, an HTTPException below 500 is an answer, and the decision
-    stands in the response. Another `unit=` or `passthrough=`: `**{**endpoint("shop.rank"), "unit": "user_id"}`.
+    is sent in the response. To change one of them: `**{**endpoint("shop.rank"), "unit": "user_id"}`.
 
     Args:
         key: Key of the rollout.

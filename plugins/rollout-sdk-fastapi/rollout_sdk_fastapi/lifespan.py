@@ -1,4 +1,4 @@
-"""The end of an application: nothing that was decided or measured is lost."""
+"""The end of an application: a lifespan that flushes the runtime, so that no facts are lost."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def flushing(runtime: Runtime | None = None, lifespan: _Lifespan | None = None, *, timeout_s: float = 5.0) -> _Lifespan:
-    """A lifespan after which every fact is in the journal and with the observers: `FastAPI(lifespan=flushing(runtime))`.
+    """Return a lifespan that flushes the runtime at its end: `FastAPI(lifespan=flushing(runtime))`.
 
-    It waits in a thread, once the last request has been served, and never longer than the time given.
+    After the last request, it waits in a thread until every fact is in the journal and with the observers.
 
     Args:
         runtime: The runtime; None: the default one.
         lifespan: The application's own lifespan, which runs inside.
-        timeout_s: Seconds that it may take.
+        timeout_s: Seconds to wait at most.
     """
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The middleware: which request is served, for the rollouts that it calls, and what they decided, in its response."""
+"""The middleware: makes the current request known to rollouts, and sends their decisions in the response."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _Receive: TypeAlias = Callable[[], Awaitable[_Message]]
 _Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 _App: TypeAlias = Callable[[Scope, _Receive, _Send], Awaitable[None]]
 
-_MOST_TOLD: Final = 20
+_MOST_DECISIONS: Final = 20
 
 
 @define(eq=False)
 class ServedRequest:
-    """A request that is served. It is one object in every context of the request: a sync endpoint runs in a copied one.
+    """The current request. All contexts of the request share this object: a sync endpoint runs in a copied context.
 
     Attributes:
-        scope: What ASGI says of it.
-        sources: Where its unit is looked for, in order.
-        forced: Variants by rollout that its signed header forces.
-        decisions: What its rollouts decided, by key.
+        scope: Its ASGI scope.
+        sources: Where its unit is read from, in order.
+        forced: Variants that its signed header forces, by key of the rollout.
+        decisions: Decisions of its rollouts, by key.
     """
 
     scope: Scope
@@ -40,7 +40,7 @@ class ServedRequest:
     decisions: dict[str, Decision] = Factory(dict)
 
     def unit(self) -> str | None:
-        """The first unit that a source finds."""
+        """Return the first unit that a source finds."""
         return next((unit for source in self.sources if (unit := source(self.scope)) is not None), None)
 
 
@@ -52,9 +52,9 @@ class RolloutMiddleware:
 
         app.add_middleware(RolloutMiddleware, unit=[user(), cookie("visitor")], force_key=os.environ["FORCE_KEY"])
 
-    A pure ASGI middleware: endpoints, sync or async, dependencies and what they call see the same request. `X-Rollout` has, for
-    every rollout with `**endpoint(...)` (or `request_decisions` among its plugins) that was called before the response began,
-    `key=variant; id=decision`, separated by commas; the 20 first at most.
+    It is a pure ASGI middleware: endpoints, sync or async, dependencies and the functions they call see the same request.
+    `X-Rollout` has `key=variant; id=decision` for every rollout with `**endpoint(...)` (or `request_decisions` among its
+    plugins) that was called before the response began, separated by commas; at most the first 20.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class RolloutMiddleware:
 
         Args:
             app: The application.
-            unit: Where the unit stands: `header(...)`, `cookie(...)`, `user()`, or a function of the ASGI scope; of
-                several, the first that a request has.
+            unit: Where the unit is read from: `header(...)`, `cookie(...)`, `user()`, or a function of the ASGI scope. With
+                several, the first that a request has is used.
             force_key: Key of the header `X-Rollout-Force` (see `force_value`); None: the header is ignored.
-            response_header: Name of the response's header; None: none.
+            response_header: Name of the response's header; None: no header.
 
         Raises:
             ConfigurationError: `unit` is not a function, or the key is too short.
@@ -90,7 +90,7 @@ class RolloutMiddleware:
         self._response_header = None if response_header is None else response_header.lower().encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> None:
-        """Serve a request, a websocket, or the lifespan, which is passed on."""
+        """Serve a request or a websocket; the lifespan is passed on."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -101,7 +101,7 @@ class RolloutMiddleware:
         async def send_with_decisions(message: _Message) -> None:
             if message["type"] in ("http.response.start", "websocket.accept") and request.decisions:
                 assert self._response_header is not None
-                message["headers"] = [*message.get("headers", ()), (self._response_header, _told(request))]
+                message["headers"] = [*message.get("headers", ()), (self._response_header, _header_value(request))]
             await send(message)
 
         token = served_request.set(request)
@@ -111,7 +111,7 @@ class RolloutMiddleware:
             served_request.reset(token)
 
 
-def _told(request: ServedRequest) -> bytes:
-    decisions = list(request.decisions.values())[:_MOST_TOLD]
-    said = (f"{quote(each.rollout)}={quote(each.variant)}; id={quote(each.id)}" for each in decisions)
-    return ", ".join(said).encode("ascii")
+def _header_value(request: ServedRequest) -> bytes:
+    decisions = list(request.decisions.values())[:_MOST_DECISIONS]
+    parts = (f"{quote(each.rollout)}={quote(each.variant)}; id={quote(each.id)}" for each in decisions)
+    return ", ".join(parts).encode("ascii")

@@ -1,4 +1,4 @@
-"""A router: how rollouts stand, whether the process is healthy, and, with a token, promote and abort."""
+"""A router: states of rollouts, health of the process, and, with a token, promote and abort."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _STATUS_OF: tuple[tuple[type[RolloutError], int], ...] = (
 
 
 class Change(BaseModel):
-    """What is asked of an operator.
+    """The body of a request for a change.
 
     Attributes:
-        actor: Who changes the rollout, for its history; the token does not say who holds it.
+        actor: Who changes the rollout, for its history; the token does not identify its holder.
         reason: Why.
-        revision: The revision that was looked at: 409 when another change came first.
+        revision: The revision that the operator looked at: the answer is 409 if another change came first.
     """
 
     actor: str = Field(min_length=1, max_length=200)
@@ -47,23 +47,23 @@ class Change(BaseModel):
 
 
 def rollout_router(runtime: Runtime | None = None, *, token: str | None = None) -> APIRouter:
-    """Routes about the rollouts of a runtime: `app.include_router(rollout_router(token=...), prefix="/rollouts")`.
+    """Return routes for the rollouts of a runtime: `app.include_router(rollout_router(token=...), prefix="/rollouts")`.
 
-    `GET /health`, `GET /` (all), `GET /{key}`, and with a token `POST /{key}/promote` and `POST /{key}/abort`, for which
-    requests have the header `Authorization: Bearer TOKEN` and a JSON body with `actor` and `reason`.
+    They are `GET /health`, `GET /` (all), `GET /{key}`, and with a token `POST /{key}/promote` and `POST /{key}/abort`, which
+    need the header `Authorization: Bearer TOKEN` and a JSON body with `actor` and `reason`.
 
-    Reading needs no token: protect it as your own routes, `include_router(..., dependencies=[...])`.
+    Reading needs no token: protect it like your own routes, `include_router(..., dependencies=[...])`.
 
     Args:
         runtime: The runtime; None: the default one.
-        token: Who has it may promote and abort; None: there are no such routes.
+        token: Permits promoting and aborting; None: there are no such routes.
 
     Raises:
         ConfigurationError: The token has fewer than 16 characters.
     """
     if token is not None and len(token) < _SHORTEST_TOKEN:
         raise ConfigurationError(
-            f"token= of rollout_router has {len(token)} characters. Who guesses it changes rollouts, so it has 16 at least. "
+            f"token= of rollout_router has {len(token)} characters. It permits changes, so it needs at least 16. "
             "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     router = APIRouter(tags=["rollouts"])
@@ -74,21 +74,21 @@ def rollout_router(runtime: Runtime | None = None, *, token: str | None = None) 
             raise HTTPException(404, f"There is no rollout {key!r:.200} in this process.")
         return controller
 
-    # Sync functions: they run in a thread, because a status waits for the recorder, and a change for the store.
+    # Sync functions, which run in a thread: a status waits for the recorder, and a change for the store.
     @router.get("/health")
     def health() -> dict[str, Any]:
-        """Whether facts are lost or something fails: calls are answered by their controls in any case."""
+        """Report faults and lost facts; controls answer calls in any case."""
         return _health(_runtime(runtime))
 
     @router.get("/")
     def all_statuses() -> list[dict[str, Any]]:
-        """How every rollout of this process stands."""
+        """Return the status of every rollout of this process."""
         controllers = [find_rollout(_runtime(runtime), key) for key in sorted(_runtime(runtime).rollouts)]
         return [_as_dict(each.status()) for each in controllers if each is not None]
 
     @router.get("/{key:path}")
     def one_status(key: str) -> dict[str, Any]:
-        """How a rollout stands in this process."""
+        """Return the status of a rollout in this process."""
         return _as_dict(found(key).status())
 
     if token is not None:
@@ -97,30 +97,29 @@ def rollout_router(runtime: Runtime | None = None, *, token: str | None = None) 
 
 
 def _add_changes(router: APIRouter, found: Callable[[str], Controller], expected: bytes) -> None:
-    def changed(action: Literal["promote", "abort"], key: str, change: Change, authorization: str) -> dict[str, Any]:
+    def change_rollout(action: Literal["promote", "abort"], key: str, change: Change, authorization: str) -> dict[str, Any]:
         if not hmac.compare_digest(authorization.encode(), expected):
             raise HTTPException(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
-        changing = getattr(found(key), action)
-        return _as_dict(_changed(changing, change))
+        return _as_dict(_apply(getattr(found(key), action), change))
 
     @router.post("/{key:path}/promote")
     def promote(key: str, change: Change, authorization: Annotated[str, Header()] = "") -> dict[str, Any]:
         """Go to the next step; after the last, the candidate serves all units."""
-        return changed("promote", key, change, authorization)
+        return change_rollout("promote", key, change, authorization)
 
     @router.post("/{key:path}/abort")
     def abort(key: str, change: Change, authorization: Annotated[str, Header()] = "") -> dict[str, Any]:
         """Serve the control to all units from now on; this is final."""
-        return changed("abort", key, change, authorization)
+        return change_rollout("abort", key, change, authorization)
 
 
 def _runtime(runtime: Runtime | None) -> Runtime:
     return default_runtime() if runtime is None else runtime
 
 
-def _changed(changing: Callable[..., RolloutStatus], change: Change) -> RolloutStatus:
+def _apply(action: Callable[..., RolloutStatus], change: Change) -> RolloutStatus:
     try:
-        return changing(actor=change.actor, reason=change.reason, revision=change.revision)
+        return action(actor=change.actor, reason=change.reason, revision=change.revision)
     except RolloutError as error:
         status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
         raise HTTPException(status, str(error)) from error

@@ -1,4 +1,4 @@
-"""Where the unit of a request stands: a header, a cookie, the authenticated user."""
+"""Sources of a request's unit: a header, a cookie, the authenticated user."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 __all__ = ["Scope", "Source", "cookie", "header", "user"]
 
 Scope: TypeAlias = MutableMapping[str, Any]
-"""What ASGI says of a request."""
+"""The ASGI scope of a request."""
 
 Source: TypeAlias = Callable[[Scope], str | None]
-"""Reads the unit of a request; None where it has none."""
+"""Reads the unit of a request; returns None if it has none."""
 
 
 def header(name: str) -> Source:
-    """The value of a request header."""
+    """Return a source that reads a request header."""
     wanted = name.lower().encode("latin-1")
 
     def read(scope: Scope) -> str | None:
@@ -27,13 +27,13 @@ def header(name: str) -> Source:
 
 
 def cookie(name: str) -> Source:
-    """The value of a cookie."""
+    """Return a source that reads a cookie."""
     cookies = header("cookie")
 
     def read(scope: Scope) -> str | None:
         try:
             found = SimpleCookie(cookies(scope) or "").get(name)
-        # Of a header that is not one of cookies.
+        # The header is malformed.
         except CookieError:
             return None
         return None if found is None else found.value or None
@@ -42,9 +42,10 @@ def cookie(name: str) -> Source:
 
 
 def user(attribute: str = "identity") -> Source:
-    """An attribute of `request.user`, which Starlette's AuthenticationMiddleware sets; None for a user who is not logged in.
+    """Return a source that reads an attribute of `request.user`, which Starlette's AuthenticationMiddleware sets.
 
-    It is read when the first rollout of the request is called, so that the order of the two middlewares does not matter.
+    A user who is not logged in has no unit. The attribute is read when the first rollout of the request is called, so that
+    the order of the two middlewares does not matter.
     """
 
     def read(scope: Scope) -> str | None:

@@ -30,7 +30,7 @@ def aliased(
     moves_alias: bool = True,
     **options: Any,
 ) -> Callable[[Callable[..., Any]], AliasedRollout]:
-    """Serve a function of a model with the champion, and put the challenger beside it.
+    """Serve a function of a model with the champion as the control and the challenger as the candidate.
 
     The decorated function has the model as its first parameter; callers leave it out.
 
@@ -38,11 +38,11 @@ def aliased(
         name: Name of the registered model.
         champion: Alias of the model that serves.
         challenger: Alias of the model that may replace it.
-        every_s: Seconds between two looks at the aliases, in a daemon thread that `start()` begins.
+        every_s: Seconds between two polls of the aliases, in a daemon thread that `start()` starts.
         load: Loads a model by its address, "models:/ranker/7"; `mlflow.pyfunc.load_model` by default.
-        client: The registry's client; by default, that of MLflow's own settings.
+        client: The registry's client; by default, one with MLflow's own settings.
         moves_alias: Whether the champion's alias is moved to the challenger when the rollout is promoted.
-        options: The other options of `@rollout`; `candidate`, `candidates` and `version` are made here.
+        options: The other options of `@rollout`; `candidate`, `candidates` and `version` come from the registry.
 
     Raises:
         ConfigurationError: There is no champion, or an option of `@rollout` is refused.
@@ -51,7 +51,8 @@ def aliased(
     refused = {"candidate", "candidates", "version"} & options.keys()
     if refused:
         raise ConfigurationError(
-            f"aliased({name!r:.60}) got {', '.join(sorted(refused))}. The registry gives candidate and version. Leave them out."
+            f"aliased({name!r:.60}) got {', '.join(sorted(refused))}. "
+            "Candidate and version come from the registry. Leave them out."
         )
     if isinstance(every_s, bool) or not isinstance(every_s, int | float) or not 0 < every_s < float("inf"):
         raise ConfigurationError(f"every_s={every_s!r:.60} of aliased is not a positive number of seconds. Write 30.0.")
@@ -64,15 +65,15 @@ def aliased(
 
 
 class AliasedRollout:
-    """The decorated function. Called as the function, without its model.
+    """The decorated function, which is called without its model.
 
-    Which versions it serves changes in the background only: a model is loaded by `poll`, and never by a call. While there is
-    no challenger, or it is not newer than the champion, the champion serves alone.
+    The versions that it serves change in the background only: `poll` loads models, calls never do. While there is no challenger
+    newer than the champion, the champion serves alone.
 
     Attributes:
         champion: The model that serves.
-        challenger: The model beside it; None while there is none.
-        problem: Why the aliases cannot be followed now; None while all is well.
+        challenger: The challenger; None if there is none.
+        problem: The last failure to follow the aliases; None if there is none.
     """
 
     def __init__(
@@ -91,22 +92,23 @@ class AliasedRollout:
         self._aliases = champion, challenger
         self._every_s, self._moves_alias = max(every_s, _SHORTEST_PAUSE_S), moves_alias
         self._options = {**options, "plugins": [*options.get("plugins", ()), _Promotion(self)]}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self.problem: str | None = None
         version = registry.version_of(champion)
         if version is None:
             raise ConfigurationError(
-                f"The registered model {registry.name!r} has no alias {champion!r}. The champion serves, so there must be one. "
+                f"The registered model {registry.name!r} has no alias {champion!r}. The champion serves, so it must exist. "
                 f"Set the alias: mlflow.MlflowClient().set_registered_model_alias({registry.name!r}, {champion!r}, '1')."
             )
-        self.champion, self.challenger = registry.loaded(version), self._challenger(version, registry.version_of(challenger))
+        self.champion = registry.load_version(version)
+        self.challenger = self._load_challenger(version, registry.version_of(challenger))
         self._serve()
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         renew_after_fork(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function with the model that the rollout decides for."""
+        """Call the function with the model that the rollout's decision selects."""
         return self._current(*args, **kwargs)
 
     @property
@@ -114,57 +116,57 @@ class AliasedRollout:
         """The controller of the rollout.
 
         Raises:
-            ConfigurationError: There is no challenger now, and no rollout.
+            ConfigurationError: There is no challenger now, hence no rollout.
         """
         controller = getattr(self._current, "rollout", None)
         if controller is None:
             raise ConfigurationError(
-                f"{self._registry.name!r} has no rollout now: no version newer than {self.champion.version}, which serves, has "
+                f"{self._registry.name!r} has no rollout now: no version newer than {self.champion.version}, the champion, has "
                 f"the alias {self._aliases[1]!r}. Set the alias, and poll()."
             )
         found: RolloutController[..., Any] = controller
         return found
 
     def poll(self) -> bool:
-        """Look at the aliases now, and load what they name; whether something has changed. For webhooks and tests.
+        """Read the aliases now, and load their versions; return whether anything has changed. For webhooks and tests.
 
-        What fails is in `problem` and in the log, and what is served stays.
+        A failure is in `problem` and in the log, and does not change what is served.
         """
-        with self._turn:
+        with self._lock:
             try:
-                changed = self._followed()
-            # The registry, the network, the loading of a model: anything.
+                changed = self._follow()
+            # Any error: of the registry, the network or the loading of a model.
             except Exception as error:
-                self._failed(f"{type(error).__qualname__}: {error}")
+                self._report(f"{type(error).__qualname__}: {error}")
                 return False
             return changed
 
     def start(self) -> None:
-        """Look at the aliases from now on, in one daemon thread of this process; starting twice changes nothing."""
-        with self._turn:
+        """Start one daemon thread of this process that polls the aliases; a second start does nothing."""
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, args=(self._ended,), name="rollout-mlflow", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
-        """Look at the aliases no more."""
+        """Stop polling the aliases."""
         self._ended.set()
         self._ended, self._thread = threading.Event(), None
 
     def renew(self) -> None:
-        """In a forked child: a thread of its own, if the parent had one."""
-        was_started, self._turn, self._thread, self._ended = self._thread is not None, threading.Lock(), None, threading.Event()
+        """Start a thread in a forked child, if the parent had one."""
+        was_started, self._lock, self._thread, self._ended = self._thread is not None, threading.Lock(), None, threading.Event()
         if was_started:
             self.start()
 
     def promoted(self, event: TransitionedEvent) -> None:
-        """Tag the challenger with what became of it, and make it the champion when it was promoted."""
-        with self._turn:
+        """Tag the challenger with the transition, and make it the champion if it was promoted."""
+        with self._lock:
             challenger = self.challenger
             if challenger is None or event.version != self._version:
                 return
             verdict = (event.evidence or {}).get("outcome", "")
-            # Who has moved the alias meanwhile knows better.
+            # If the alias was moved in the meantime, that change takes precedence.
             is_ours = self._registry.version_of(self._aliases[0]) == self.champion.version
             if self._moves_alias and event.status == "promoted" and is_ours:
                 self._registry.move(self._aliases[0], challenger.version)
@@ -174,19 +176,19 @@ class AliasedRollout:
 
     @property
     def _version(self) -> str:
-        """What makes calls comparable: another champion is another comparison, too."""
+        """Version of the rollout: another champion is another comparison, too."""
         return "" if self.challenger is None else f"{self.challenger.version} against {self.champion.version}"
 
-    def _followed(self) -> bool:
+    def _follow(self) -> bool:
         champion = self._registry.version_of(self._aliases[0])
         challenger = self._registry.version_of(self._aliases[1])
         if champion is None:
-            self._failed(f"no version has the alias {self._aliases[0]}: version {self.champion.version} serves on")
+            self._report(f"no version has the alias {self._aliases[0]}: version {self.champion.version} continues to serve")
             return False
         known = {each.version: each for each in (self.champion, self.challenger) if each is not None}
         before = self.champion.version, None if self.challenger is None else self.challenger.version
-        new_champion = known.get(champion) or self._registry.loaded(champion)
-        new_challenger = self._challenger(champion, challenger, known)
+        new_champion = known.get(champion) or self._registry.load_version(champion)
+        new_challenger = self._load_challenger(champion, challenger, known)
         self.problem = None
         if before == (new_champion.version, None if new_challenger is None else new_challenger.version):
             return False
@@ -195,20 +197,20 @@ class AliasedRollout:
         self._log("rollout.mlflow.followed", champion=champion, challenger=challenger)
         return True
 
-    def _challenger(
+    def _load_challenger(
         self, champion: int, challenger: int | None, known: dict[int, LoadedModel] | None = None
     ) -> LoadedModel | None:
-        """The challenger; None where none is newer than the champion: nothing is compared with itself."""
+        """Return the challenger; None if it is not newer than the champion, so that no version is compared with itself."""
         if challenger is None or challenger <= champion:
             return None
-        return (known or {}).get(challenger) or self._registry.loaded(challenger)
+        return (known or {}).get(challenger) or self._registry.load_version(challenger)
 
     def _serve(self) -> None:
         control = self._with(self.champion.model)
         if self.challenger is None:
             self._current: Callable[..., Any] = control
             return
-        # Decorated anew under its key: another version begins without evidence, and the function before it serves its control.
+        # Decorated again with the same key: the new version starts without evidence; the previous function serves its control.
         self._current = rollout(candidate=self._with(self.challenger.model), version=self._version, **self._options)(control)
 
     def _with(self, model: Any) -> Callable[..., Any]:
@@ -222,7 +224,7 @@ class AliasedRollout:
         while not ended.wait(self._every_s):
             self.poll()
 
-    def _failed(self, why: str) -> None:
+    def _report(self, why: str) -> None:
         if why != self.problem:
             self.problem = why
             self._log("rollout.mlflow.problem", reason=why)
@@ -240,7 +242,7 @@ class AliasedRollout:
 
 
 class _Promotion:
-    """The observer of a rollout's transitions: the registry is asked in its thread."""
+    """The observer of the rollout's transitions, in whose thread the registry is called."""
 
     name = "mlflow"
 
@@ -251,5 +253,5 @@ class _Promotion:
         return "<mlflow>"
 
     def rollout_transitioned(self, event: TransitionedEvent) -> None:
-        """Tell the registry."""
+        """Update the registry."""
         self._served.promoted(event)

@@ -1,4 +1,4 @@
-"""What the registry says of a model: which versions its aliases name, and the models themselves."""
+"""A registered model: the versions that its aliases name, and loading them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LoadedModel:
 
     Attributes:
         version: Its number in the registry.
-        model: The model, as `load=` gives it.
+        model: The model, as returned by `load=`.
     """
 
     version: int
@@ -33,13 +33,13 @@ class Registry:
     """A registered model and its aliases."""
 
     def __init__(self, name: str, client: MlflowClient | None, load: Callable[[str], Any] | None) -> None:
-        """Ask nothing yet; see `aliased`."""
+        """Create a registry; see `aliased`."""
         self.name = name
         self._client = MlflowClient() if client is None else client
         self._load = load
 
     def version_of(self, alias: str) -> int | None:
-        """The version that an alias names; None where there is no such alias.
+        """Return the version that an alias names; None if there is no such alias.
 
         Raises:
             MlflowException: The registry does not answer.
@@ -51,16 +51,16 @@ class Registry:
                 return None
             raise
 
-    def loaded(self, version: int) -> LoadedModel:
-        """The model of a version."""
+    def load_version(self, version: int) -> LoadedModel:
+        """Load the model of a version."""
         load = mlflow.pyfunc.load_model if self._load is None else self._load
         return LoadedModel(version, load(f"models:/{self.name}/{version}"))
 
     def move(self, alias: str, version: int) -> None:
-        """Have an alias name a version."""
+        """Move an alias to a version."""
         self._client.set_registered_model_alias(self.name, alias, str(version))
 
     def tag(self, version: int, **tags: str) -> None:
-        """Set tags of a version: `rollout.` and the name."""
+        """Set tags of a version; their names get the prefix `rollout.`."""
         for name, value in tags.items():
             self._client.set_model_version_tag(self.name, str(version), f"rollout.{name}", value[:_LONGEST_TAG])

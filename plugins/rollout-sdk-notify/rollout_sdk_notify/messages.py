@@ -1,4 +1,4 @@
-"""What a webhook says of a transition: an event for programs, or a message for Slack and what is compatible with it."""
+"""A transition as the body of a webhook: an event for programs, or a message for Slack and compatible services."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FINDING: Final = ("name", "kind", "candidate", "outcome", "reason", "estimate",
 
 
 def as_event(event: TransitionedEvent) -> bytes:
-    """The transition as JSON, in the form that Standard Webhooks recommends: `type`, `timestamp`, `data`."""
+    """Return the transition as JSON, in the form that Standard Webhooks recommends: `type`, `timestamp`, `data`."""
     verdict = event.evidence or {}
     data = {
         "id": event.id,
@@ -63,7 +63,7 @@ def as_event(event: TransitionedEvent) -> bytes:
 
 
 def as_slack(event: TransitionedEvent) -> bytes:
-    """The transition as a message of Slack: what happened, why, by whom, and each check that failed."""
+    """Return the transition as a Slack message: what happened, why, who did it, and each check that failed."""
     done = f"{_VERBS.get(event.action, event.action)}"
     if event.status == "promoted" and event.action in ("promote", "skip_step"):
         done = _VERBS["promote_full"]
@@ -72,13 +72,13 @@ def as_slack(event: TransitionedEvent) -> bytes:
         lines.append(_escaped(event.reason))
     lines.extend(f"• {_escaped(line)}" for line in _failures(event.evidence or {}))
     shares = ", ".join(f"{variant} {100 * share:g} %" for variant, share in event.shares.items())
-    about = [
+    details = [
         event.to_phase,
         shares,
         f"by {event.actor}" if event.actor else "",
         f"version {event.version}" if event.version else "",
     ]
-    lines.append(" · ".join(_escaped(each) for each in about if each))
+    lines.append(" · ".join(_escaped(each) for each in details if each))
     return _json({"text": "\n".join(lines)[:_LONGEST]})
 
 
@@ -89,7 +89,7 @@ def _failures(verdict: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _escaped(text: str) -> str:
-    """Text in which Slack sees no link, no mention of a person or channel, and no markup of its own."""
+    """Escape a text, so that Slack renders no links, mentions or markup in it."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -98,7 +98,7 @@ def _json(value: object) -> bytes:
 
 
 def _finite(value: Any) -> Any:
-    """The same without NaN and infinity, which are not JSON."""
+    """Replace NaN and infinity, which are not JSON, by None."""
     if isinstance(value, Mapping):
         return {str(name): _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Sends requests in a thread of its own: in order, bounded, with retries. Nothing waits for it."""
+"""Sends requests in the background, in order, with retries and a bounded queue."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _RETRIED: Final = frozenset({408, 425, 429})
 
 @frozen
 class Unsent:
-    """A message that waits.
+    """A waiting message.
 
     Attributes:
         rollout: Key of its rollout, for the log.
-        wanted: Asked in the thread, before the first attempt: whether this process is the one to send it.
-        request: Makes the request of an attempt, whose time is part of what is signed.
+        wanted: Whether this process should send it; called in the thread, before the first attempt.
+        request: Creates the request of an attempt; the signature covers the time of the attempt.
     """
 
     rollout: str
@@ -40,12 +40,12 @@ class Unsent:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A redirect is an answer like any other: what is signed for one address is not sent to another."""
+    """Does not follow redirects: a message that is signed for one address must not be sent to another."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> None:
-        """Follow none."""
+        """Return None: the redirect is not followed."""
         del req, fp, code, msg, headers, newurl
 
 
@@ -53,9 +53,9 @@ class Sender:
     """A bounded queue and its daemon thread, which starts with the first message and ends after the last.
 
     Attributes:
-        sent: Messages that the receiver took.
-        failed: Messages that were given up.
-        dropped: Messages for which there was no room.
+        sent: Number of messages that the receiver accepted.
+        failed: Number of messages that were given up.
+        dropped: Number of messages dropped because the queue was full or closed.
     """
 
     def __init__(self, *, timeout_s: float, attempts: int, pause_s: float, most_waiting: int) -> None:
@@ -67,7 +67,7 @@ class Sender:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """In a forked child: nothing waits, because the parent sends it."""
+        """Start with an empty queue in a forked child: the parent sends the waiting messages."""
         self._waiting: deque[Unsent] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -75,11 +75,11 @@ class Sender:
 
     @property
     def waiting(self) -> int:
-        """Messages that wait, the one that is being sent included."""
+        """Number of waiting messages, including the one that is being sent."""
         return len(self._waiting)
 
     def put(self, message: Unsent) -> None:
-        """Queue a message; drop it where too many wait or the sender is closed."""
+        """Queue a message; drop it if the queue is full or the sender is closed."""
         with self._changed:
             if len(self._waiting) >= self._most_waiting or self._closed.is_set():
                 self.dropped += 1
@@ -91,12 +91,12 @@ class Sender:
                 self._thread.start()
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until nothing waits; False when time ran out."""
+        """Wait until the queue is empty; return False after the time-out."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._waiting, timeout_s)
 
     def close(self, timeout_s: float) -> bool:
-        """Send what waits, within so many seconds; then send nothing more."""
+        """Send the waiting messages within `timeout_s`, and nothing afterwards; return False after the time-out."""
         is_done = self.flush(timeout_s)
         self._closed.set()
         return is_done
@@ -110,7 +110,7 @@ class Sender:
                 message = self._waiting[0]
             try:
                 self._send(message)
-            # The thread outlives whatever a message or a store does.
+            # The thread must survive every error of a message or a store.
             except Exception as error:
                 self.failed += 1
                 self._log("rollout.notify.failed", message, error_type=type(error).__qualname__)
@@ -129,7 +129,7 @@ class Sender:
                 return
             if retry_after_s is None or attempt == self._attempts:
                 break
-            # Jitter: many processes that one receiver has refused do not come back all at once.
+            # Jitter: processes that one receiver has refused do not all retry at the same time.
             waits_s = max(retry_after_s, pause_s * random.uniform(0.5, 1.0))
             if self._closed.wait(min(waits_s, _LONGEST_PAUSE_S)):
                 break
@@ -138,7 +138,7 @@ class Sender:
         self._log("rollout.notify.failed", message, error_type=why)
 
     def _attempt(self, message: Unsent) -> tuple[str, float | None]:
-        """Why it failed ("" if it did not), and the seconds to wait at least before the next; None where none can succeed."""
+        """Send once; return the error ("" if none), and the minimum pause before the next attempt (None: do not retry)."""
         try:
             with self._opener.open(message.request(), timeout=self._timeout_s):
                 return "", None
@@ -146,7 +146,7 @@ class Sender:
             with error:
                 is_retried = error.code in _RETRIED or error.code >= 500
                 return str(error.code), _retry_after_s(error.headers) if is_retried else None
-        # No connection, a time-out, TLS that does not verify, an answer that is not HTTP.
+        # Failed connection, time-out, unverified TLS, or an answer that is not HTTP.
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             return type(reason if isinstance(reason, Exception) else error).__qualname__, 0.0
@@ -165,5 +165,5 @@ def _retry_after_s(headers: Message) -> float:
 
 
 def unix_time() -> int:
-    """Seconds since 1970, as a signature has them."""
+    """Return whole seconds since 1970, as signatures contain them."""
     return int(time.time())

@@ -21,10 +21,10 @@ _CURE: Final = (
 
 
 def as_secret(secret: str) -> bytes:
-    """The bytes of a secret.
+    """Return the bytes of a secret.
 
     Raises:
-        ConfigurationError: It is not of the specification's form; the secret is not in the message.
+        ConfigurationError: It does not have the specification's form. The message does not contain the secret.
     """
     try:
         key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True) if secret.startswith(_PREFIX) else b""
@@ -36,6 +36,6 @@ def as_secret(secret: str) -> bytes:
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """The value of the header `webhook-signature`: over id, time and body, so that none of them can be exchanged."""
+    """Return the value of the header `webhook-signature`. It covers id, time and body, so that none can be replaced."""
     signed = f"{message_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()

@@ -1,4 +1,4 @@
-"""The observer: every transition becomes a request to one address."""
+"""The observer: sends every transition to one address."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _EXIT_DEADLINE_S: Final = 2.0
 
 
 class Webhook:
-    """Tells an address of every transition: `Runtime(plugins=[Webhook("https://...", secret="whsec_...")])`.
+    """Sends every transition to an address: `Runtime(plugins=[Webhook("https://...", secret="whsec_...")])`.
 
-    Requests are made in a daemon thread of its own, in order: no call and no other observer waits for one. An attempt that
-    fails by the network, or with 408, 425, 429 or 5xx, is repeated after 1, 2, 4 ... s, or after `Retry-After`, 60 s at most.
-    Redirects are not followed. When the process ends, what waits has two more seconds.
+    Requests are made in a daemon thread, in order; calls and other observers do not wait for them. An attempt that fails in the
+    network, or with 408, 425, 429 or 5xx, is repeated after 1, 2, 4 ... s, or after `Retry-After`, at most 60 s. Redirects are
+    not followed. When the process ends, waiting messages get two more seconds.
 
-    Every process that follows a rollout hears of its transitions. With `store=`, one of them sends each (see the README).
+    Every process that follows a rollout learns of its transitions. With `store=`, one of them sends each (see the README).
 
     The request has the headers `webhook-id` (the transition's id, the same in all processes and attempts), `webhook-timestamp`
-    and, with a secret, `webhook-signature`, as Standard Webhooks 1.0 says.
+    and, with a secret, `webhook-signature`, according to Standard Webhooks 1.0.
     """
 
     name = "notify"
@@ -55,18 +55,18 @@ class Webhook:
         pause_s: float = 1.0,
         most_waiting: int = 1_000,
     ) -> None:
-        """Connect to nothing yet.
+        """Create a webhook.
 
         Args:
-            url: Where to; it is never logged.
-            form: "event" (JSON for programs), or "slack" (`{"text": ...}`, which Slack, Mattermost and others take).
-            secret: "whsec_..." signs every request.
-            actions: Actions to tell of, such as {"roll_back", "abort"}; None: all.
-            store: The store of the rollouts, or its address: of the processes that share it, one sends each transition.
+            url: Address of the receiver; it is never logged.
+            form: "event" (JSON for programs), or "slack" (`{"text": ...}`, which Slack, Mattermost and others accept).
+            secret: The signing secret, "whsec_..."; None: requests are not signed.
+            actions: Actions to report, such as {"roll_back", "abort"}; None: all.
+            store: The store of the rollouts, or its address: one of the processes that share it sends each transition.
             timeout_s: Seconds that an attempt may wait for the receiver.
-            attempts: Attempts at a message, the first included.
+            attempts: Maximum of attempts for a message, including the first.
             pause_s: Seconds before the second attempt.
-            most_waiting: Messages that may wait; further ones are dropped, counted and logged.
+            most_waiting: Maximum of waiting messages; further ones are dropped, counted and logged.
 
         Raises:
             ConfigurationError: An argument cannot be used.
@@ -82,16 +82,16 @@ class Webhook:
         atexit.register(_at_exit, weakref.ref(self))
 
     def __repr__(self) -> str:
-        """The host alone: the rest of an address may be a secret."""
+        """Show only the host: the rest of an address may be a secret."""
         return f"<Webhook to {urlsplit(self._url).hostname}>"
 
     def renew(self) -> None:
-        """In a forked child: another claimant."""
+        """Become another claimant in a forked child."""
         self._claimant = f"notify-{uuid.uuid4().hex}"
 
     @property
     def counts(self) -> dict[str, int]:
-        """Messages so far in this process: sent, failed (given up), dropped (no room), waiting."""
+        """Numbers of messages in this process: sent, failed (given up), dropped (queue full or closed), waiting."""
         sender = self._sender
         return {"sent": sender.sent, "failed": sender.failed, "dropped": sender.dropped, "waiting": sender.waiting}
 
@@ -104,21 +104,21 @@ class Webhook:
         self._sender.put(Unsent(event.rollout, wanted, partial(self._request, id_, self._body(event))))
 
     def flush(self, timeout_s: float = 5.0) -> bool:
-        """Wait until nothing waits to be sent; False when time ran out."""
+        """Wait until no messages are waiting; return False after the time-out."""
         return self._sender.flush(timeout_s)
 
     def close(self, timeout_s: float = _EXIT_DEADLINE_S) -> bool:
-        """Send what waits, within so many seconds, and nothing afterwards; False when time ran out."""
+        """Send the waiting messages within `timeout_s`, and nothing afterwards; return False after the time-out."""
         return self._sender.close(timeout_s)
 
     def _is_ours(self, event: TransitionedEvent) -> bool:
-        """Claim the transition for this address. Where the store cannot say, it is sent: twice is better than never."""
+        """Claim the transition for this address. If the store fails, it counts as claimed: twice is better than never."""
         assert self._store is not None
         try:
             stored = self._store.load(event.rollout)
             if stored is None:
                 return True
-            # Another webhook, with another address, has claims of its own.
+            # A webhook with another address has its own claims.
             name = f"notify {event.id} {blake2b(self._url.encode(), digest_size=8).hexdigest()}"
             return name in self._store.claim(event.rollout, stored.document["epoch"], self._claimant, [name])
         except Exception:
@@ -146,7 +146,7 @@ def _check(url: object, form: object, **numbers: Any) -> None:
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigurationError(
             "The address of a Webhook cannot be used (it is not shown, because it may be a secret). "
-            "It begins with https:// or http:// and has a host. Write Webhook('https://...')."
+            "It starts with https:// or http:// and has a host. Write Webhook('https://...')."
         )
     if form not in get_args(Form):
         raise ConfigurationError(f"form={form!r:.60} of Webhook is unknown. It is 'event' or 'slack'. Write one of them.")

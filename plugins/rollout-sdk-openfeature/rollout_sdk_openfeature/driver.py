@@ -1,4 +1,4 @@
-"""The driver: a flag moves a rollout's share, or switches its candidates off."""
+"""The driver: flags set a rollout's share, or switch its candidates off and on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from openfeature.event import EventDetails, ProviderEvent
 from openfeature.provider import FeatureProvider
 
 from rollout_sdk import ConfigurationError
-from rollout_sdk.extending import newest, renew_after_fork
-from rollout_sdk_openfeature.flags import Believed, ShareFlag, Source, SwitchFlag
-from rollout_sdk_openfeature.switching import switch_off, switch_on
-from rollout_sdk_openfeature.telling import tell
+from rollout_sdk.extending import get_logger, newest, renew_after_fork
+from rollout_sdk_openfeature.flags import FlagValue, ShareFlag, Source, SwitchFlag
 
 __all__ = ["FlagDriver"]
 
@@ -32,25 +30,25 @@ _PATIENCE_S = 10.0
 
 @define(eq=False)
 class _Driven:
-    """A flag, what was last done by it, and what is wrong with it."""
+    """A flag, its value that was applied last, and what is wrong with it."""
 
     flag: ShareFlag | SwitchFlag
-    done: float | None = None
+    applied: float | None = None
     problem: str | None = None
 
 
 class FlagDriver:
-    """Has flags drive rollouts: `FlagDriver(api.get_client(), [ShareFlag("rank-share", rank), SwitchFlag("rank-on", rank)])`.
+    """Applies flags to rollouts: `FlagDriver(api.get_client(), [ShareFlag("rank-share", rank), SwitchFlag("rank-on", rank)])`.
 
-    Flags are evaluated once a second in one daemon thread, and at once when the provider says that something has changed;
-    never on a call's path, and never for a user. Who gets the candidate stays the rollout's own decision.
+    Flags are evaluated once a second in one daemon thread, and at once when the provider announces a change; never on a call's
+    path, and never for a user. Only the rollout decides who gets the candidate.
 
-    A share is set when its flag changes (and when it is read for the first time): whoever promotes afterwards, a person or the
-    judge, is not called back. A switch that is false holds for as long as it is: no candidate runs in this process, and units
-    keep their variants for later. It is not an abort, and undoes none.
+    A share is set when its flag changes, and when it is read for the first time: later promotions by a person or the judge are
+    not reverted. While a switch is false, no candidate runs in this process, and units keep their variants for later. It is not
+    an abort, and undoes none.
 
-    What cannot be believed changes nothing, and what held before goes on: a provider that fails or hangs, a flag that is
-    missing, disabled or stale, a default, a text, NaN, a number outside 0 to 1. It stands in `problems`, and is logged once.
+    Unreliable values change nothing, and the last state stays in effect: a provider that fails or hangs, a flag that is
+    missing, disabled or stale, a default, a text, NaN, a number outside 0 to 1. They are listed in `problems`, and logged once.
     """
 
     def __init__(
@@ -61,56 +59,59 @@ class FlagDriver:
         every_s: float = 1.0,
         targeting_key: str = _TARGETING_KEY,
     ) -> None:
-        """Evaluate nothing and start nothing yet: see `start` and `poll`.
+        """Create a driver; nothing is evaluated before `start` or `poll`.
 
         Args:
-            source: An OpenFeature client, or a provider that is initialised already (whose events nobody hears then).
-            flags: What drives what.
-            every_s: Seconds between two looks at the flags.
-            targeting_key: What flags are evaluated for; their rules can use the attribute `rollout`, a rollout's key, too.
+            source: An OpenFeature client, or an initialised provider, whose events are not received.
+            flags: The flags, each with the rollout that it drives.
+            every_s: Seconds between two evaluations of the flags.
+            targeting_key: Targeting key of all evaluations; the flags' rules can also use the attribute `rollout`, the
+                rollout's key.
 
         Raises:
-            ConfigurationError: A flag drives nothing, or two drive the same share.
+            ConfigurationError: A flag drives nothing, two drive the same share, or `every_s` is not a time.
         """
         if isinstance(every_s, bool) or not isinstance(every_s, int | float) or not (isfinite(every_s) and every_s > 0):
-            raise ConfigurationError(f"every_s={every_s!r:.60} of FlagDriver is no time. It is in seconds, above 0. Write 1.0.")
+            raise ConfigurationError(
+                f"every_s={every_s!r:.60} of FlagDriver is not a time. It is in seconds, above 0. Write 1.0."
+            )
         self._source = Source(source, targeting_key)
-        # What stops candidates comes first: it shall not wait for what gives them more.
-        self._driven = [_Driven(flag) for flag in sorted(map(_checked, flags), key=lambda flag: isinstance(flag, ShareFlag))]
+        # Switches first: stopping candidates must not wait until shares are set.
+        self._driven = [_Driven(flag) for flag in sorted(map(_validated, flags), key=lambda flag: isinstance(flag, ShareFlag))]
         _refuse_rivals([each.flag for each in self._driven])
         self._every_s = float(every_s)
         self._is_started = False
         self._is_closed = False
         self._listens_in: int | None = None
-        self._afresh()
+        self._reset()
         renew_after_fork(self)
 
-    def _afresh(self) -> None:
-        """Whatever belongs to one process."""
+    def _reset(self) -> None:
+        """Create what belongs to one process."""
         self._turn = threading.Lock()
         self._starting = threading.Lock()
         self._wake = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._asking: tuple[str, float] | None = None
+        self._evaluating: tuple[str, float] | None = None
 
     def renew(self) -> None:
-        """In a forked child: a thread of its own, if the parent had one. What the flags said last holds there, too."""
-        self._afresh()
+        """Start a thread in a forked child, if the parent had one. The flags' last values stay in effect there, too."""
+        self._reset()
         if self._is_started and not self._is_closed:
             self._run_thread()
 
     @property
     def problems(self) -> dict[str, str]:
-        """Flags by which nothing can be done now, and why; empty when all is well."""
+        """Flags without a reliable value now, and the reasons; empty if there are none."""
         found = {each.flag.flag: each.problem for each in self._driven if each.problem is not None}
-        asking = self._asking
-        if asking is not None and monotonic() - asking[1] > _PATIENCE_S:
-            found[asking[0]] = f"its evaluation has not come back for {monotonic() - asking[1]:.0f} s"
+        evaluating = self._evaluating
+        if evaluating is not None and monotonic() - evaluating[1] > _PATIENCE_S:
+            found[evaluating[0]] = f"its evaluation has not returned for {monotonic() - evaluating[1]:.0f} s"
         return found
 
     def start(self) -> Self:
-        """Look at the flags from now on, in one daemon thread; starting twice changes nothing. In every process of its own."""
+        """Start one daemon thread that evaluates the flags; a second start does nothing. A forked child gets its own thread."""
         with self._starting:
             if self._is_closed or self._thread is not None:
                 return self
@@ -123,24 +124,25 @@ class FlagDriver:
         return self
 
     def poll(self) -> bool:
-        """Look at every flag now and do what it says; False when that is under way in another thread, and after `close`.
+        """Evaluate and apply every flag now. Never raises.
 
-        It takes as long as the provider does. Never raises.
+        It takes as long as the provider does. Returns False without doing anything if another thread is doing it, and after
+        `close`.
         """
         if self._is_closed or not self._turn.acquire(blocking=False):
             return False
         try:
             for driven in self._driven:
-                self._look(driven)
+                self._refresh(driven)
         finally:
             self._turn.release()
         return True
 
     def close(self, timeout_s: float = 1.0) -> None:
-        """Look no more, and wait so many seconds at most for a look that is under way. What the flags said last holds on."""
+        """Stop, and wait for an evaluation in progress for at most `timeout_s`. The flags' last values stay in effect."""
         with self._starting:
             self._is_closed = True
-            # In a forked child, the lock of OpenFeature's handlers can be one that nobody will ever release.
+            # In a forked child, the lock of OpenFeature's handlers may stay locked forever.
             if self._source.client is not None and self._listens_in == os.getpid():
                 self._listens_in = None
                 for event in _EVENTS:
@@ -152,11 +154,11 @@ class FlagDriver:
             thread.join(timeout_s)
 
     def __enter__(self) -> Self:
-        """Started."""
+        """Start the driver."""
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        """Closed."""
+        """Close the driver."""
         self.close()
 
     def _changed(self, details: EventDetails) -> None:
@@ -171,64 +173,75 @@ class FlagDriver:
         ended, wake = self._ended, self._wake
         while not self._is_closed:
             self.poll()
-            # A provider may tell of changes as often as it likes.
+            # A provider may announce changes at any rate, so two evaluations are at least this far apart.
             ended.wait(_SHORTEST_PAUSE_S)
             wake.wait(self._every_s)
             wake.clear()
 
-    def _look(self, driven: _Driven) -> None:
+    def _refresh(self, driven: _Driven) -> None:
         flag = driven.flag
         try:
-            believed = self._ask(driven)
+            value = self._evaluate(driven)
             if self._is_closed:
                 return
-            self._obey(driven, believed)
-        # Of any kind, a rollout's and a store's included: nothing has changed then, and the next look tries again.
+            self._apply(driven, value)
+        # Any error, including a rollout's and a store's: nothing has changed, and the next evaluation tries again.
         except (Exception, SystemExit) as error:
             problem = str(error) or type(error).__name__
             if problem != driven.problem:
-                tell("warning", "rollout.flag.refused", flag.rollout.key, flag=flag.flag, why=problem)
+                _log("rollout.flag.refused", flag, why=problem)
             driven.problem = problem
         else:
             driven.problem = None
-        if not self._is_closed and isinstance(flag, SwitchFlag) and driven.done == 0:
+        if not self._is_closed and isinstance(flag, SwitchFlag) and driven.applied == 0:
             with suppress(Exception):
-                # Also when the function was decorated anew meanwhile.
-                switch_off(flag)
+                # Repeated, because the function may have been decorated again in the meantime.
+                _switch(flag, on=False)
 
-    def _ask(self, driven: _Driven) -> Believed:
+    def _evaluate(self, driven: _Driven) -> FlagValue:
         flag = driven.flag
-        self._asking = flag.flag, monotonic()
+        self._evaluating = flag.flag, monotonic()
         try:
             if isinstance(flag, ShareFlag):
                 return self._source.share(flag.flag, flag.rollout.key)
-            return self._source.switch(flag.flag, flag.rollout.key, now=driven.done != 0)
+            return self._source.switch(flag.flag, flag.rollout.key, now=driven.applied != 0)
         finally:
-            self._asking = None
+            self._evaluating = None
 
-    def _obey(self, driven: _Driven, believed: Believed) -> None:
-        flag, actor = driven.flag, f"openfeature:{self._source.name}"
-        # A switch that is off is held by every look.
-        if believed.value == driven.done:
+    def _apply(self, driven: _Driven, flag_value: FlagValue) -> None:
+        flag, value, actor = driven.flag, flag_value.value, f"openfeature:{self._source.name}"
+        if value == driven.applied:
             return
         if isinstance(flag, SwitchFlag):
-            if believed.value:
-                switch_on(flag)
-            else:
-                switch_off(flag)
-            about = {"disabled": not believed.value, "actor": actor, "reason": believed.said}
-            tell("warning", "rollout.flag.switched", flag.rollout.key, flag=flag.flag, **about)
+            _switch(flag, on=bool(value))
+            _log("rollout.flag.switched", flag, disabled=not value, actor=actor, reason=flag_value.description)
         else:
             controller = newest(flag.rollout)
-            if controller.phase.shares.get(flag.candidate or "") != believed.value:
-                controller.set_share(believed.value, flag.candidate, actor=actor, reason=believed.said)
-        driven.done = believed.value
+            if controller.phase.shares.get(flag.candidate or "") != value:
+                controller.set_share(value, flag.candidate, actor=actor, reason=flag_value.description)
+        driven.applied = value
 
 
-def _checked(flag: object) -> ShareFlag | SwitchFlag:
+def _switch(flag: SwitchFlag, *, on: bool) -> None:
+    """Switch candidates on or off, for this flag; other holders, such as the control file, may still keep them off."""
+    controller, holder = newest(flag.rollout), f"flag {flag.flag}"
+    if on:
+        controller.enable(holder=holder)
+    else:
+        controller.disable(holder=holder)
+
+
+def _log(event: str, flag: ShareFlag | SwitchFlag, **fields: object) -> None:
+    """Log an event about a flag; never raises, because the application's logging may."""
+    with suppress(Exception, SystemExit):
+        get_logger().warning(event, rollout=flag.rollout.key, flag=flag.flag, **fields)
+
+
+def _validated(flag: object) -> ShareFlag | SwitchFlag:
     if not isinstance(flag, ShareFlag | SwitchFlag):
         raise ConfigurationError(
-            f"{flag!r:.60} of FlagDriver drives nothing. flags= lists what drives what. Write ShareFlag('rank-share', rank)."
+            f"{flag!r:.60} of FlagDriver drives nothing. flags= is a list of ShareFlag and SwitchFlag. "
+            "Write ShareFlag('rank-share', rank)."
         )
     return flag
 
@@ -241,5 +254,5 @@ def _refuse_rivals(flags: Iterable[ShareFlag | SwitchFlag]) -> None:
             if first != flag.flag:
                 raise ConfigurationError(
                     f"The flags {first!r} and {flag.flag!r} of FlagDriver set the share of the same candidate of "
-                    f"{flag.rollout.key!r}. A share has one master. Leave one out."
+                    f"{flag.rollout.key!r}. Only one flag can set a share. Remove one of them."
                 )

@@ -1,4 +1,4 @@
-"""Flags that drive rollouts, and what can be believed of them."""
+"""Flags that drive rollouts, and how their values are read and validated."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from openfeature.provider import FeatureProvider
 from rollout_sdk import ConfigurationError
 from rollout_sdk.extending import Controller, controller_of, parse_share, state_of
 
-__all__ = ["Believed", "NotBelievedError", "ShareFlag", "Source", "SwitchFlag"]
+__all__ = ["FlagValue", "ShareFlag", "Source", "SwitchFlag", "UnreliableValueError"]
 
-# A default is what the caller asked with; of a disabled flag and a stale one, nobody knows what they should be now.
-_UNBELIEVED = frozenset({"default", "disabled", "stale", "error"})
+# A default is the caller's own value; the current values of disabled and stale flags are unknown.
+_UNRELIABLE = frozenset({"default", "disabled", "stale", "error"})
 _LONGEST_NAME = 100
 
 
 def _flag(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise ConfigurationError(
-            f"A flag that drives a rollout has the key {name!r:.60}. A key is a text. Write its name in the provider."
+            f"A flag that drives a rollout has the key {name!r:.60}. A key is a text. Use the flag's name in the provider."
         )
     return name
 
@@ -35,8 +35,8 @@ class ShareFlag:
 
     Attributes:
         flag: Key of the flag; its value is a number from 0 to 1.
-        rollout: The decorated function, or its controller. Its strategy has steps: it is a canary.
-        candidate: Which candidate, where there are several.
+        rollout: The decorated function, or its controller. Its strategy must have steps, as a canary has.
+        candidate: Name of the candidate; required if there are several.
     """
 
     flag: str = field(converter=_flag)
@@ -44,7 +44,7 @@ class ShareFlag:
     candidate: str | None = None
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what could never be done."""
+        """Validate the flag against its rollout."""
         key, candidates = self.rollout.key, self.rollout.candidates
         if not state_of(self.rollout).ramps:
             raise ConfigurationError(
@@ -55,7 +55,7 @@ class ShareFlag:
             object.__setattr__(self, "candidate", candidates[0])
         if self.candidate not in candidates:
             raise ConfigurationError(
-                f"ShareFlag({self.flag!r}) names {self.candidate!r:.60}, which is no candidate of {key!r}. "
+                f"ShareFlag({self.flag!r}) names {self.candidate!r:.60}, which is not a candidate of {key!r}. "
                 f"A flag sets the share of one candidate. They are: {', '.join(candidates)}."
             )
 
@@ -74,24 +74,24 @@ class SwitchFlag:
 
 
 @frozen
-class Believed:
-    """A flag's value that can be acted on.
+class FlagValue:
+    """A reliable value of a flag.
 
     Attributes:
         value: A share, or a boolean.
-        said: The flag, its value and its variant, for records.
+        description: The flag, its value and its variant, for records.
     """
 
     value: float
-    said: str
+    description: str
 
 
-class NotBelievedError(Exception):
-    """Nothing can be done by this flag now; the message says why."""
+class UnreliableValueError(Exception):
+    """A flag has no reliable value now; the message gives the reason."""
 
 
 class _Details(Protocol):
-    """What clients and providers give, as far as it is looked at."""
+    """The part of an evaluation's result that is used, from clients and providers alike."""
 
     value: Any
     variant: Any
@@ -100,17 +100,17 @@ class _Details(Protocol):
 
 
 class Source:
-    """Where flags are evaluated: a client, or a provider that is initialised already."""
+    """Where flags are evaluated: a client, or an initialised provider."""
 
     def __init__(self, source: OpenFeatureClient | FeatureProvider, targeting_key: str) -> None:
-        """Take it.
+        """Create a source.
 
         Args:
             source: The client or provider.
-            targeting_key: What flags are evaluated for: the same for every user, so that no second system hashes.
+            targeting_key: Targeting key of all evaluations: one for all users, so that no second system hashes them.
 
         Raises:
-            ConfigurationError: It is neither.
+            ConfigurationError: `source` is neither.
         """
         self.client = source if isinstance(source, OpenFeatureClient) else None
         prefix = "get" if self.client is not None else "resolve"
@@ -125,42 +125,42 @@ class Source:
 
     @property
     def name(self) -> str:
-        """The provider's name; "unknown" when it cannot say."""
+        """The provider's name; "unknown" if it cannot be read."""
         try:
             provider = self._source if self.client is None else self.client.provider
             return str(provider.get_metadata().name)[:_LONGEST_NAME]
         except Exception:
             return "unknown"
 
-    def share(self, flag: str, rollout: str) -> Believed:
-        """The share that a flag says.
+    def share(self, flag: str, rollout: str) -> FlagValue:
+        """Return the share that a flag has as its value.
 
         Raises:
-            NotBelievedError: It says none.
+            UnreliableValueError: It has none.
         """
         details = self._ask("float", flag, nan, rollout)
         if details.error_code == ErrorCode.TYPE_MISMATCH:
-            # A whole number: 0 or 1.
+            # The flag may be a whole number: 0 or 1.
             details = self._ask("integer", flag, -1, rollout)
         value = _value(details)
         try:
             if isinstance(value, str):
                 raise ConfigurationError
-            return _believed(flag, parse_share(value), details)
+            return _flag_value(flag, parse_share(value), details)
         except ConfigurationError:
-            raise NotBelievedError(f"its value is {value!r:.60}, and a share is a number from 0 to 1") from None
+            raise UnreliableValueError(f"its value is {value!r:.60}, and a share is a number from 0 to 1") from None
 
-    def switch(self, flag: str, rollout: str, *, now: bool) -> Believed:
-        """Whether a flag says that candidates may run; `now` is what holds.
+    def switch(self, flag: str, rollout: str, *, now: bool) -> FlagValue:
+        """Return whether candidates may run, according to a flag; `now` is the current state.
 
         Raises:
-            NotBelievedError: It says neither.
+            UnreliableValueError: Its value is not a boolean.
         """
         details = self._ask("boolean", flag, now, rollout)
         value = _value(details)
         if not isinstance(value, bool):
-            raise NotBelievedError(f"its value is {value!r:.60}, and a switch is true or false")
-        return _believed(flag, value, details)
+            raise UnreliableValueError(f"its value is {value!r:.60}, and a switch is true or false")
+        return _flag_value(flag, value, details)
 
     def _ask(self, kind: str, flag: str, default: object, rollout: str) -> _Details:
         context = EvaluationContext(targeting_key=self._targeting_key, attributes={"rollout": rollout})
@@ -170,24 +170,28 @@ class Source:
         except OpenFeatureError as error:
             if error.error_code == ErrorCode.TYPE_MISMATCH and kind == "float":
                 return self._ask("integer", flag, -1, rollout)
-            raise NotBelievedError(f"its evaluation failed: {str(error.error_code).lower()}") from error
-        # A provider is anybody's code; what it raises may hold anything.
+            raise UnreliableValueError(f"its evaluation failed: {str(error.error_code).lower()}") from error
+        # A provider is foreign code: the text of its exceptions may hold anything, so only the type is kept.
         except (Exception, SystemExit) as error:
-            raise NotBelievedError(f"its evaluation raised {type(error).__name__}") from error
+            raise UnreliableValueError(f"its evaluation raised {type(error).__name__}") from error
         if not all(hasattr(details, name) for name in ("value", "variant", "reason", "error_code")):
-            raise NotBelievedError(f"its evaluation gave {type(details).__name__}, which says nothing")
+            raise UnreliableValueError(
+                f"its evaluation returned {type(details).__name__}, which is not an evaluation's details"
+            )
         return details
 
 
 def _value(details: _Details) -> Any:
     code, reason, value = details.error_code, details.reason, details.value
     if code is not None:
-        raise NotBelievedError(f"its evaluation failed: {str(code).lower():.60}")
-    if reason is not None and str(reason).lower() in _UNBELIEVED:
-        raise NotBelievedError(f"its reason is {str(reason).lower()}: the provider has no value of its own for it now")
+        raise UnreliableValueError(f"its evaluation failed: {str(code).lower():.60}")
+    if reason is not None and str(reason).lower() in _UNRELIABLE:
+        raise UnreliableValueError(f"its reason is {str(reason).lower()}: the provider has no value of its own for it now")
     return value
 
 
-def _believed(flag: str, value: float, details: _Details) -> Believed:
-    said = f"flag {flag!r} is {str(value).lower()}"
-    return Believed(value, said if details.variant is None else f"{said} (variant {str(details.variant)!r:.60})")
+def _flag_value(flag: str, value: float, details: _Details) -> FlagValue:
+    description = f"flag {flag!r} is {str(value).lower()}"
+    if details.variant is not None:
+        description += f" (variant {str(details.variant)!r:.60})"
+    return FlagValue(value, description)

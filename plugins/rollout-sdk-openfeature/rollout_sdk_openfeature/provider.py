@@ -1,4 +1,4 @@
-"""The provider: any OpenFeature client reads rollouts as flags, and assignment stays the SDK's own."""
+"""The provider: OpenFeature clients read rollouts as flags; the SDK alone assigns units."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["RolloutProvider"]
 
 T = TypeVar("T")
 
-_MOST_LOOKS = 3
+_MOST_ATTEMPTS = 3
 
 
 def _targeting_key(context: EvaluationContext) -> Hashable:
@@ -27,8 +27,8 @@ def _targeting_key(context: EvaluationContext) -> Hashable:
 
 
 @frozen
-class _Seen:
-    """What a unit gets now, and in which phase."""
+class _Assigned:
+    """A unit's decision, and the phase in which it was made."""
 
     decision: Decision
     phase: Phase
@@ -36,13 +36,13 @@ class _Seen:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether a candidate answers, and no other."""
+        """Whether a candidate alone answers; false for a blend."""
         return self.decision.variant in self.controller.candidates
 
     def as_object(self) -> dict[str, FlagValueType]:
-        """The value of an object flag."""
+        """Return the value of an object flag."""
         decision = self.decision
-        said: dict[str, FlagValueType] = {
+        value: dict[str, FlagValueType] = {
             "variant": decision.variant,
             "candidate": self.is_candidate,
             "phase": self.phase.name,
@@ -50,26 +50,25 @@ class _Seen:
             "shadows": list(decision.shadows),
             "blend": list(decision.blend),
         }
-        return said if decision.share is None else {**said, "share": decision.share}
+        return value if decision.share is None else {**value, "share": decision.share}
 
 
 class RolloutProvider(AbstractProvider):
     """Rollouts as flags: `api.set_provider(RolloutProvider(rank, search))`; a flag's key is the rollout's.
 
-    A text flag is the variant that the targeting key gets: the one that the decorated function's decision has for this unit.
-    A boolean flag is whether that is a candidate. An object flag is a mapping with `variant`, `candidate`, `phase`, `share`,
-    `propensity`, `shadows` and `blend`. There are no numbers. Reading a flag runs no model, and is no exposure: nothing is
-    recorded.
+    A text flag is the variant that the decorated function's decision gives this targeting key. A boolean flag is whether that
+    is a candidate. An object flag is a mapping with `variant`, `candidate`, `phase`, `share`, `propensity`, `shadows` and
+    `blend`. Flags with numbers do not exist. Reading a flag runs no model and is not an exposure: nothing is recorded.
 
-    While candidates are switched off (`rollout_sdk.disable()`, the control file, a flag, an abort), everybody has the control,
-    and the reason is DISABLED. A context without targeting key gets what a call without unit gets: see `missing_unit=`; where
-    that is an error, it is TARGETING_KEY_MISSING.
+    While candidates are switched off (`rollout_sdk.disable()`, the control file, a flag, an abort), all users get the control,
+    with the reason DISABLED. A context without targeting key gets what a call without unit gets: see `missing_unit=`. If that
+    is an error, the flag's error is TARGETING_KEY_MISSING.
 
-    What looks at the arguments of a call has nothing to look at here: an override by a function, or a strategy such as
-    targeting rules.
+    There is no call, hence no arguments: overrides by a function do not apply, and a strategy that needs arguments, such as
+    targeting rules, returns the control.
 
-    As a plugin of the rollouts or their runtime (`plugins=[provider]`), it also tells clients of transitions, whoever made
-    them: PROVIDER_CONFIGURATION_CHANGED.
+    As a plugin of the rollouts or their runtime (`plugins=[provider]`), it also notifies clients of all transitions:
+    PROVIDER_CONFIGURATION_CHANGED.
     """
 
     name = "openfeature"
@@ -80,16 +79,16 @@ class RolloutProvider(AbstractProvider):
         runtime: Runtime | None = None,
         unit: Callable[[EvaluationContext], Hashable] | None = None,
     ) -> None:
-        """Take the rollouts that can be read.
+        """Create a provider.
 
         Args:
             rollouts: Decorated functions, or their controllers; see `add` for later ones.
-            runtime: Its rollouts can be read besides, those that come later included.
-            unit: Makes the unit of an evaluation's context; by default, the targeting key. A text and a number are two units:
-                where the function's unit is a number, pass `lambda context: int(context.targeting_key)`.
+            runtime: Its rollouts, present and future, can be read as well.
+            unit: Returns the unit for an evaluation's context; by default, the targeting key. A text and a number are different
+                units: if the function's unit is a number, pass `lambda context: int(context.targeting_key)`.
 
         Raises:
-            ConfigurationError: One is no rollout, or two have the same key.
+            ConfigurationError: One is not a rollout, or two have the same key.
         """
         super().__init__()
         self._runtime = runtime
@@ -99,21 +98,21 @@ class RolloutProvider(AbstractProvider):
         self.add(*rollouts)
 
     def add(self, *rollouts: object) -> None:
-        """Make more rollouts readable.
+        """Add rollouts to read.
 
         Raises:
-            ConfigurationError: One is no rollout, or another one has its key.
+            ConfigurationError: One is not a rollout, or another one has its key.
         """
         for controller in map(controller_of, rollouts):
             known = self._rollouts.setdefault(controller.key, controller)
             if newest(known) is not newest(controller):
                 raise ConfigurationError(
-                    f"RolloutProvider got two rollouts with the key {controller.key!r}. A flag's key is its rollout's, and "
-                    "there is one of each. Make another provider for the other one, in a domain of its own."
+                    f"RolloutProvider got two rollouts with the key {controller.key!r}. A flag's key is its rollout's, so keys "
+                    "must be unique. Create another provider for the second one, in its own domain."
                 )
 
     def get_metadata(self) -> Metadata:
-        """The provider's name, as in the SDK's own telemetry."""
+        """Return the provider's name, as in the SDK's own telemetry."""
         return Metadata(name=names.PROVIDER)
 
     def resolve_boolean_details(
@@ -122,14 +121,14 @@ class RolloutProvider(AbstractProvider):
         default_value: bool,  # noqa: FBT001 - the signature is OpenFeature's
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[bool]:
-        """Whether the unit's variant is a candidate."""
-        return self._resolve(flag_key, default_value, evaluation_context, lambda seen: seen.is_candidate)
+        """Resolve to whether the unit's variant is a candidate."""
+        return self._resolve(flag_key, default_value, evaluation_context, lambda assigned: assigned.is_candidate)
 
     def resolve_string_details(
         self, flag_key: str, default_value: str, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[str]:
-        """The unit's variant."""
-        return self._resolve(flag_key, default_value, evaluation_context, lambda seen: seen.decision.variant)
+        """Resolve to the unit's variant."""
+        return self._resolve(flag_key, default_value, evaluation_context, lambda assigned: assigned.decision.variant)
 
     def resolve_object_details(
         self,
@@ -137,23 +136,23 @@ class RolloutProvider(AbstractProvider):
         default_value: Sequence[FlagValueType] | Mapping[str, FlagValueType],
         evaluation_context: EvaluationContext | None = None,
     ) -> FlagResolutionDetails[Sequence[FlagValueType] | Mapping[str, FlagValueType]]:
-        """The unit's variant, and what it has it by."""
-        return self._resolve(flag_key, default_value, evaluation_context, _Seen.as_object)
+        """Resolve to the unit's variant, with the decision's details."""
+        return self._resolve(flag_key, default_value, evaluation_context, _Assigned.as_object)
 
     def resolve_integer_details(
         self, flag_key: str, default_value: int, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[int]:
-        """TYPE_MISMATCH: no rollout is a number."""
+        """Resolve to the error TYPE_MISMATCH: a rollout is not a number."""
         return self._resolve(flag_key, default_value, evaluation_context, None)
 
     def resolve_float_details(
         self, flag_key: str, default_value: float, evaluation_context: EvaluationContext | None = None
     ) -> FlagResolutionDetails[float]:
-        """TYPE_MISMATCH: no rollout is a number."""
+        """Resolve to the error TYPE_MISMATCH: a rollout is not a number."""
         return self._resolve(flag_key, default_value, evaluation_context, None)
 
     def rollout_transitioned(self, event: TransitionedEvent) -> None:
-        """Tell clients that a flag has changed."""
+        """Notify clients that a flag has changed."""
         if self._controller(event.rollout) is not None:
             self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=[event.rollout]))
 
@@ -163,9 +162,9 @@ class RolloutProvider(AbstractProvider):
             return newest(known)
         return None if self._runtime is None else find_rollout(self._runtime, key)
 
-    # Errors are given and not raised: the asynchronous client has no other way to the caller's default.
+    # Errors are returned, not raised: otherwise the asynchronous client could not return the caller's default.
     def _resolve(
-        self, key: str, default: T, context: EvaluationContext | None, value_of: Callable[[_Seen], T] | None
+        self, key: str, default: T, context: EvaluationContext | None, value_of: Callable[[_Assigned], T] | None
     ) -> FlagResolutionDetails[T]:
         controller = self._controller(key)
         if controller is None:
@@ -177,12 +176,12 @@ class RolloutProvider(AbstractProvider):
         except Exception as error:
             return _refused(default, ErrorCode.INVALID_CONTEXT, f"unit= of the provider raised {type(error).__name__}")
         try:
-            seen = _look(controller, unit)
+            assigned = _assign(controller, unit)
             return FlagResolutionDetails(
-                value_of(seen),
-                reason=Reason[names.flag_reason(seen.decision.reason).upper()],
-                variant=seen.decision.variant,
-                flag_metadata=self._metadata(seen),
+                value_of(assigned),
+                reason=Reason[names.flag_reason(assigned.decision.reason).upper()],
+                variant=assigned.decision.variant,
+                flag_metadata=self._metadata(assigned),
             )
         except MissingUnitError:
             return _refused(default, ErrorCode.TARGETING_KEY_MISSING, "the rollout refuses calls without a unit")
@@ -190,36 +189,36 @@ class RolloutProvider(AbstractProvider):
         except Exception as error:
             return _refused(default, ErrorCode.GENERAL, f"the decision raised {type(error).__name__}")
 
-    def _metadata(self, seen: _Seen) -> dict[str, bool | int | float | str]:
-        strategy, decision = seen.controller.strategy_name, seen.decision
-        said: dict[str, bool | int | float | str] = {
-            "phase": seen.phase.name,
-            "strategy": strategy,
+    def _metadata(self, assigned: _Assigned) -> dict[str, bool | int | float | str]:
+        decision = assigned.decision
+        metadata: dict[str, bool | int | float | str] = {
+            "phase": assigned.phase.name,
+            "strategy": assigned.controller.strategy_name,
             "propensity": decision.propensity,
-            "version": self._versions(seen.phase),
+            "version": self._versions(assigned.phase),
         }
-        # While candidates are off, nobody is hashed.
-        return {**said, "bucket": decision.bucket} if decision.id else said
+        # While candidates are off, units are not hashed and have no bucket.
+        return {**metadata, "bucket": decision.bucket} if decision.id else metadata
 
 
-def _look(controller: Controller, unit: Hashable) -> _Seen:
-    """What a unit would get now.
+def _assign(controller: Controller, unit: Hashable) -> _Assigned:
+    """Return what a call of this unit would get now.
 
     Raises:
         MissingUnitError: There is no unit, and the rollout refuses such calls.
     """
     phase = controller.phase
     if is_disabled() or controller.is_disabled:
-        # Whatever a unit is assigned, the control answers it.
-        return _Seen(Decision(controller.control, "disabled"), phase, controller)
+        # The control answers, whatever variant the unit is assigned.
+        return _Assigned(Decision(controller.control, "disabled"), phase, controller)
     decision = controller.assign(unit)
-    for _ in range(_MOST_LOOKS):
-        # In between, it may have gone on to another phase.
+    for _ in range(_MOST_ATTEMPTS):
+        # The rollout may have moved to another phase in between.
         if decision.phase == phase.name:
             break
         phase = controller.phase
         decision = controller.assign(unit)
-    return _Seen(decision, phase, controller)
+    return _Assigned(decision, phase, controller)
 
 
 def _refused(default: T, code: ErrorCode, why: str) -> FlagResolutionDetails[T]:

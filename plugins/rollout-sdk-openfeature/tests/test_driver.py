@@ -223,7 +223,7 @@ class _Garbage:
 def test_a_provider_that_gives_nothing_changes_nothing(canary):
     driver = FlagDriver(_Garbage(), [ShareFlag("share", canary), SwitchFlag("on", canary)])
     driver.poll()
-    why = "its evaluation gave NoneType, which says nothing"
+    why = "its evaluation returned NoneType, which is not an evaluation's details"
     assert (share(canary), driver.problems) == (0.05, {"on": why, "share": why})
 
 
@@ -445,7 +445,7 @@ def test_while_a_provider_hangs_calls_go_on_and_nobody_else_waits(canary, flags,
     driver = FlagDriver(client_of(flags), [ShareFlag("share", canary)], every_s=0.01).start()
     assert asked.wait(10)
     assert (serves(canary), driver.poll(), len(threads())) == ({"control", "v2"}, False, 1)
-    assert "has not come back for" in driver.problems["share"]
+    assert "has not returned for" in driver.problems["share"]
     driver.close(0.01)
     (thread,) = threads()
     go.set()
@@ -522,7 +522,7 @@ def test_a_flag_has_a_key(flag, canary):
 
 
 def test_a_share_has_one_master(canary, flags):
-    with pytest.raises(ConfigurationError, match="A share has one master"):
+    with pytest.raises(ConfigurationError, match="Only one flag can set a share"):
         FlagDriver(flags, [ShareFlag("a", canary), ShareFlag("b", canary, candidate="v2")])
 
 
@@ -531,9 +531,9 @@ def test_a_share_has_one_master(canary, flags):
     [
         ({"source": None}, "evaluates no flags"),
         ({"flags": ["share"]}, "drives nothing"),
-        ({"every_s": 0}, "is no time"),
-        ({"every_s": float("nan")}, "is no time"),
-        ({"every_s": True}, "is no time"),
+        ({"every_s": 0}, "is not a time"),
+        ({"every_s": float("nan")}, "is not a time"),
+        ({"every_s": True}, "is not a time"),
     ],
 )
 def test_what_is_no_driver_is_refused(options, what, flags):

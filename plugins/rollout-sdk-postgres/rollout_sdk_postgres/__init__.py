@@ -8,9 +8,9 @@ __all__ = ["PostgresStore", "rollout_open_store"]
 
 
 def rollout_open_store(url: str) -> PostgresStore:
-    """The store at an address: `postgresql://` or `postgres://`.
+    """Return the store at an address: `postgresql://` or `postgres://`.
 
     Raises:
-        ConfigurationError: It is not such an address.
+        ConfigurationError: The address is not valid.
     """
     return PostgresStore(url)

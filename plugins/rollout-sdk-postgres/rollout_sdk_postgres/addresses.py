@@ -1,4 +1,4 @@
-"""Addresses of Postgres, as libpq takes them, with three options of our own."""
+"""Addresses of Postgres: libpq's URIs, with three options of our own."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from attrs import field, frozen
 from psycopg.conninfo import conninfo_to_dict
 
 from rollout_sdk import ConfigurationError
+from rollout_sdk.control.stores import checked_timeout
 
-__all__ = ["DEFAULT_SCHEMA", "SCHEMES", "Address", "checked_schema"]
+__all__ = ["DEFAULT_SCHEMA", "SCHEMES", "Address", "validated_schema"]
 
 SCHEMES = ("postgresql", "postgres")
 DEFAULT_SCHEMA = "rollout_sdk"
-_LONGEST_TIMEOUT_S = 10.0
-_LEAST_CONNECT_TIMEOUT_S = 2
+
+_SHORTEST_CONNECT_TIMEOUT_S = 2
 _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 
 @frozen
 class Address:
-    """Where a store is, and how long it may take.
+    """A parsed address.
 
     Attributes:
         shown: The address without login and options, for messages.
-        options: What libpq gets.
-        listening: What libpq gets for the connection that listens; None: there is none.
-        timeout_s: How long the server may take to answer, in seconds.
+        options: libpq's options.
+        listening: libpq's options for the connection that listens; None: there is none.
+        timeout_s: Seconds that the server may take to answer.
         schema: The schema of all tables.
     """
 
@@ -41,10 +42,10 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, *, timeout_s: float, schema: str) -> Address:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            ConfigurationError: It is not an address of Postgres. Neither login nor options are shown.
+            ConfigurationError: It is not an address of Postgres. The message shows neither login nor options.
         """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES:
@@ -54,32 +55,24 @@ class Address:
             )
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        try:
-            timeout_s = float(query.pop("timeout_s", timeout_s))
-        except ValueError as error:
-            raise ConfigurationError(f"The store {shown!r} has a timeout_s that is not a number. Write timeout_s=1.") from error
-        if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
-            raise ConfigurationError(
-                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, "
-                "because an operator waits for it. Leave it at 1."
-            )
-        schema, listen = checked_schema(query.pop("schema", schema)), query.pop("listen", "")
-        # What is in libpq's own message may be a part of the password.
+        timeout_s = checked_timeout(shown, query.pop("timeout_s", timeout_s))
+        schema, listen = validated_schema(query.pop("schema", schema)), query.pop("listen", "")
+        # libpq's own message may contain a part of the password.
         try:
             options: dict[str, Any] = conninfo_to_dict(parts._replace(query=urlencode(query, quote_via=quote)).geturl())
         except psycopg.Error:
             raise ConfigurationError(
-                f"The address {shown!r} cannot be read. It must be as libpq takes it: special characters in user and password "
-                "are percent-encoded, and its options are those of libpq, timeout_s, schema and listen. Correct it."
+                f"The address {shown!r} cannot be parsed. It must be a libpq URI, with special characters in user and password "
+                "percent-encoded; its options are those of libpq, timeout_s, schema and listen. Correct it."
             ) from None
-        own = {"connect_timeout": max(_LEAST_CONNECT_TIMEOUT_S, round(timeout_s)), "application_name": "rollout_sdk"}
-        # A database whose encoding is none gives texts all the same.
+        own = {"connect_timeout": max(_SHORTEST_CONNECT_TIMEOUT_S, round(timeout_s)), "application_name": "rollout_sdk"}
+        # Without it, a database with the encoding SQL_ASCII returns bytes.
         options = own | options | {"client_encoding": "utf8"}
         return cls(shown, options, _listening(shown, options, listen), timeout_s, schema)
 
 
-def checked_schema(schema: str) -> str:
-    """The name of a schema itself.
+def validated_schema(schema: str) -> str:
+    """Return the name of a schema, after validation: it is inserted into statements without quotes.
 
     Raises:
         ConfigurationError: It would have to be quoted.
@@ -93,7 +86,7 @@ def checked_schema(schema: str) -> str:
 
 
 def _listening(shown: str, options: dict[str, Any], listen: str) -> dict[str, Any] | None:
-    """The options of the connection that listens: to the server itself, where the others go to a pooler."""
+    """Return the options of the connection that listens, which may bypass the pooler of the others."""
     if listen == "off":
         return None
     if not listen:

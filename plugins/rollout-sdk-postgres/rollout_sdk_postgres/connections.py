@@ -1,4 +1,4 @@
-"""Connections that give up in time, and belong to one process."""
+"""Connections with a deadline, which belong to one process."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from rollout_sdk.extending import renew_after_fork
 
 __all__ = ["Connections", "TimedConnection", "connect", "inherited"]
 
-_LOOKS_EVERY_S = 0.1
+_CHECK_EVERY_S = 0.1
 
 
 class TimedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose statements fail at its deadline.
 
-    A time-out of the server would not do: a server that is frozen or cut off does not answer at all, and a pooler takes no
-    settings of a session.
+    The server's own `statement_timeout` is not enough: a frozen or unreachable server does not answer at all, and a pooler does
+    not keep session settings.
     """
 
     deadline = float("inf")
 
-    def wait(self, gen: PQGen[RV], interval: float = _LOOKS_EVERY_S, *args: Any, **options: Any) -> RV:
+    def wait(self, gen: PQGen[RV], interval: float = _CHECK_EVERY_S, *args: Any, **options: Any) -> RV:
         """Wait as psycopg does, until the deadline."""
-        return super().wait(_until(gen, self), min(interval, _LOOKS_EVERY_S), *args, **options)
+        return super().wait(_until(gen, self), min(interval, _CHECK_EVERY_S), *args, **options)
 
 
 def _until(gen: PQGen[RV], connection: TimedConnection) -> PQGen[RV]:
-    """What psycopg waits for, asked for again and again, which fails at the deadline of its connection."""
+    """Wrap psycopg's wait so that it fails at the deadline of the connection."""
     try:
         waits_for = next(gen)
         while True:
@@ -48,42 +48,42 @@ def _until(gen: PQGen[RV], connection: TimedConnection) -> PQGen[RV]:
 
 
 def connect(options: dict[str, Any]) -> TimedConnection:
-    """A new connection, in which each statement is a transaction, and none is prepared: a pooler may change the session.
+    """Open a connection in which each statement is a transaction, and none is prepared: a pooler may change the session.
 
     Raises:
-        psycopg.Error: There is none to be had.
+        psycopg.Error: The connection failed.
     """
     return TimedConnection.connect(autocommit=True, prepare_threshold=None, **options)
 
 
 def _alive(idle: deque[TimedConnection]) -> TimedConnection | None:
-    """One of these connections that the server has not ended; None where there is none."""
+    """Take one of these connections that the server has not closed; None if there is none."""
     with suppress(IndexError):
         while True:
             connection = idle.pop()
             with suppress(psycopg.Error, OSError, ValueError):
-                asked = select.poll()
-                asked.register(connection.fileno(), select.POLLIN)
-                # Where nothing was asked, there is nothing to read but the end.
-                if not asked.poll(0):
+                readable = select.poll()
+                readable.register(connection.fileno(), select.POLLIN)
+                # An idle connection is readable only if the server has closed it.
+                if not readable.poll(0):
                     return connection
             connection.close()
     return None
 
 
 inherited: list[object] = []
-"""Connections of the processes that this one was forked from. They are kept: to close them here would close them there."""
+"""Connections of the processes that this one was forked from. They are kept: closing them here would close the parent's."""
 
 
 class Connections:
-    """The connections of one process: as many as there are threads that ask at once."""
+    """The connections of one process: one for each thread that uses the store at the same time."""
 
     def __init__(self, options: dict[str, Any], timeout_s: float) -> None:
-        """Connect to nothing yet.
+        """Create an empty pool; connections are opened when they are needed.
 
         Args:
-            options: What libpq gets.
-            timeout_s: How long the server may take to answer, in seconds.
+            options: libpq's options.
+            timeout_s: Seconds that the server may take to answer.
         """
         self._options = options
         self._timeout_s = timeout_s
@@ -92,13 +92,13 @@ class Connections:
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """In a forked child: connections of its own."""
+        """Start with no connections in a forked child."""
         inherited.append(self._idle)
         self._idle = deque()
 
     @contextmanager
     def one(self) -> Iterator[TimedConnection]:
-        """A connection for one use; it is kept for the next one, and closed after an error."""
+        """Provide a connection for one use; afterwards it is kept for the next use, or closed after an error."""
         idle = self._idle
         connection = _alive(idle) or connect(self._options)
         connection.deadline = monotonic() + self._timeout_s
@@ -114,13 +114,13 @@ class Connections:
             idle.append(connection)
 
     def close(self) -> None:
-        """Close those that are idle now, and the others once they are used no longer."""
+        """Close idle connections now, and the others after their current use."""
         self._closed = True
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
 
     def __del__(self) -> None:
-        """Close what is left when nothing uses the store any more."""
+        """Close the connections when the store is no longer used."""
         with suppress(Exception):
             self.close()

@@ -1,4 +1,4 @@
-"""The connection that hears of changes. It has a session of its own, which a pooler does not give."""
+"""The connection that listens for changes. It needs its own session, which a pooler does not provide."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class Listener:
     """Waits for the notifications of one schema."""
 
     def __init__(self, address: Address) -> None:
-        """Listen to nothing yet."""
+        """Create a listener; it connects at the first wait."""
         self._address = address
         self._connection: TimedConnection | None = None
         self._is_pooled = False
         renew_after_fork(self)
 
     def renew(self) -> None:
-        """In a forked child: a connection of its own."""
+        """Start without a connection in a forked child."""
         inherited.append(self._connection)
         self._connection = None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for a notification, for so many seconds; without a connection that can listen, for all of them.
+        """Wait for a notification for at most `timeout_s`; without a connection that can listen, for all of that time.
 
         Raises:
-            Exception: The connection has failed; the next wait makes another.
+            Exception: The connection has failed; the next wait opens another.
         """
         until_s = monotonic() + timeout_s
         try:
@@ -49,14 +49,14 @@ class Listener:
             raise
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(Exception):
                 connection.close()
 
     def __del__(self) -> None:
-        """Close the connection when nothing uses the store any more."""
+        """Close the connection when the store is no longer used."""
         with suppress(Exception):
             self.close()
 
@@ -67,7 +67,7 @@ class Listener:
         try:
             connection.deadline = monotonic() + self._address.timeout_s
             row = connection.execute("SELECT pg_backend_pid()").fetchone()
-            # A pooler gives its clients a process id that is no server's. It would take the session away after the statement.
+            # A pooler reports a process id that is not the server's. It would reassign the session after each statement.
             if row is None or row[0] != connection.info.backend_pid:
                 self._is_pooled = True
                 connection.close()

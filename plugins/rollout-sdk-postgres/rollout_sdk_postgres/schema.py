@@ -1,7 +1,7 @@
-"""The tables, made and brought up to date by the first process that writes.
+"""The tables, which the first process that writes creates or migrates.
 
-Names and texts are bytes in UTF-8, so that any text can be kept in a database of any encoding; documents and records are JSON,
-which is ASCII here.
+Names and texts are bytes in UTF-8, so that a database of any encoding can hold any text; documents and records are JSON in
+ASCII.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 from rollout_sdk import StoreError
 from rollout_sdk_postgres.connections import TimedConnection
 
-__all__ = ["MIGRATIONS", "bring_up_to_date", "script", "version_of"]
+__all__ = ["MIGRATIONS", "migrate", "script", "version_of"]
 
 MIGRATIONS = (
-    # The epoch and the cursor of a rollout are in a small row of their own, which every publication locks and writes.
+    # The epoch and the cursor of a rollout are in their own small row, because every publication locks and writes it.
     """
 CREATE TABLE {schema}.documents (
     key bytea PRIMARY KEY, revision bigint NOT NULL, epoch bigint NOT NULL, document text NOT NULL);
@@ -27,7 +27,7 @@ CREATE TABLE {schema}.parts (
 CREATE INDEX parts_after_cursor ON {schema}.parts (key, cursor);
 CREATE TABLE {schema}.notes (key bytea NOT NULL, name bytea NOT NULL, text bytea NOT NULL, PRIMARY KEY (key, name));
 """,
-    # Outcomes that come to several processes and count once.
+    # Outcomes that several processes receive and that count once.
     """
 CREATE TABLE {schema}.claims (
     number bigserial PRIMARY KEY, key bytea NOT NULL, epoch bigint NOT NULL, name bytea NOT NULL, claimant bytea NOT NULL,
@@ -39,7 +39,7 @@ _VERSIONS = "CREATE TABLE {schema}.migrations (version bigint PRIMARY KEY, made_
 
 
 def script(schema: str, after: int = 0) -> str:
-    """What makes the tables in a schema, or brings them from a version to the newest."""
+    """Return the statements that migrate a schema from a version to the newest; from 0, they create the tables."""
     steps = [
         f"{step.format(schema=schema)}INSERT INTO {schema}.migrations (version) VALUES ({number});"  # noqa: S608 - a checked name
         for number, step in enumerate(MIGRATIONS[after:], after + 1)
@@ -48,33 +48,33 @@ def script(schema: str, after: int = 0) -> str:
 
 
 def version_of(connection: TimedConnection, schema: str, shown: str) -> int:
-    """The version of a schema: 0 where there is none.
+    """Return the version of a schema; 0 if it does not exist.
 
     Raises:
-        StoreError: It is of a later version of this package.
+        StoreError: A later version of this package created it.
     """
-    # Asked as a table, because to_regclass may answer from before the lock was had.
+    # Read from a catalog table, because to_regclass may return what was true before the lock was taken.
     if not _first(connection, "SELECT count(*) FROM pg_tables WHERE schemaname = %s AND tablename = 'migrations'", schema):
         return 0
     version = int(_first(connection, f"SELECT coalesce(max(version), 0) FROM {schema}.migrations"))  # noqa: S608 - a checked name
     if version > len(MIGRATIONS):
         raise StoreError(
             f"The schema {schema!r} of the store {shown!r} has the version {version}, and this process knows "
-            f"{len(MIGRATIONS)}. A later rollout-sdk-postgres has made it. Install that one here, too."
+            f"{len(MIGRATIONS)}. A later rollout-sdk-postgres has created it. Install that version here, too."
         )
     return version
 
 
-def bring_up_to_date(connection: TimedConnection, schema: str, shown: str) -> None:
-    """Make the schema or what it lacks: of many processes that begin at once, one does.
+def migrate(connection: TimedConnection, schema: str, shown: str) -> None:
+    """Create or migrate the schema. If many processes start at the same time, one of them does it.
 
     Raises:
-        StoreError: It is of a later version of this package.
+        StoreError: A later version of this package created it.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         version = version_of(connection, schema, shown)
-        # Whose schema it is need not be allowed to make one.
+        # The owner of an existing schema may lack the right to create one.
         if not _first(connection, "SELECT count(*) FROM pg_namespace WHERE nspname = %s", schema):
             connection.execute(f"CREATE SCHEMA {schema}".encode())
         connection.execute(script(schema, version).encode())

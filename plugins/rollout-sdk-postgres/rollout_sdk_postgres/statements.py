@@ -1,5 +1,5 @@
-"""The statements: each is a transaction of its own, so that a pooler between two of them does no harm, and no client holds a
-lock while it is frozen.
+"""The statements. Each is its own transaction, so that a pooler may change the session between two of them, and a frozen client
+holds no lock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ WITH done AS (
 SELECT count(pg_notify(%(channel)s, '')) FROM done
 """
 
-# What a publication adds at the same moment, in the old epoch, may stay: it is gathered in no other, and goes with the next.
+# Parts that a concurrent publication adds in the old epoch may stay: no other epoch gathers them, and the next change of
+# epoch deletes them.
 REPLACE = """
 WITH done AS (
     UPDATE {schema}.documents SET revision = %(revision)s, epoch = %(epoch)s, document = %(document)s
@@ -39,9 +40,9 @@ WITH done AS (
 SELECT count(pg_notify(%(channel)s, '')) FROM done
 """
 
-# One publication of a rollout at a time holds its fence, so that cursors become visible in order. The cursor follows the clock,
-# so that one of a database that was lost or restored is behind those that come after it. What was sent earlier and comes later,
-# by another connection of a server that was frozen, changes nothing.
+# Only one publication of a rollout at a time holds its fence, so that cursors become visible in order. The cursor follows the
+# clock, so that cursors from before a loss or a restore are behind later ones. A publication that was sent earlier and arrives
+# later, over another connection after the server was frozen, changes nothing.
 PUBLISH = """
 WITH moved AS (
     UPDATE {schema}.fences
@@ -59,7 +60,7 @@ WITH moved AS (
 SELECT count(*) FROM moved
 """
 
-# A cursor that is ahead is another database's: it is better to give a part twice than never.
+# A cursor that is ahead belongs to another database: returning a part twice is better than never.
 GATHER = """
 SELECT fences.cursor, parts.writer, parts.part, parts.text
 FROM {schema}.fences LEFT JOIN {schema}.parts ON parts.key = fences.key AND parts.epoch = fences.epoch
@@ -68,8 +69,8 @@ FROM {schema}.fences LEFT JOIN {schema}.parts ON parts.key = fences.key AND part
 WHERE fences.key = %(key)s
 """
 
-# Names come sorted, so that two processes never wait for each other. To update what is there already gives its claimant, also
-# when that claims it at this moment.
+# Names are sorted, so that two processes never wait for each other. Updating an existing row returns its claimant, even if
+# another process claims it at the same moment.
 CLAIM = """
 WITH claimed AS (
     INSERT INTO {schema}.claims AS old (key, epoch, name, claimant)

@@ -1,4 +1,4 @@
-"""A store in Postgres, for all processes of all machines that reach it."""
+"""A store in Postgres, for processes on many machines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rollout_sdk_postgres.addresses import DEFAULT_SCHEMA, Address
 from rollout_sdk_postgres.connections import Connections, TimedConnection
 from rollout_sdk_postgres.failures import cause_of, cure_of
 from rollout_sdk_postgres.listening import Listener
-from rollout_sdk_postgres.schema import MIGRATIONS, bring_up_to_date, version_of
+from rollout_sdk_postgres.schema import MIGRATIONS, migrate, version_of
 
 __all__ = ["PostgresStore"]
 
@@ -36,21 +36,22 @@ _MOST_CLAIMS = 1_000_000
 class PostgresStore:
     """Keeps everything in a schema of a Postgres database. See `rollout_sdk.control.stores.StateStore` for what it promises.
 
-    The first process that writes makes the schema. A forked child has connections of its own; a pickled store is its settings.
+    The first process that writes creates the schema. A forked child opens its own connections; a store is pickled as its
+    settings.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 1.0, schema: str = DEFAULT_SCHEMA) -> None:
-        """Name the database; it is asked by the first use.
+        """Create a store; it connects at its first use.
 
         Args:
             url: `postgresql://user:password@host:5432/database`, with the options of libpq (`sslmode=verify-full`, several
                 hosts and `target_session_attrs=read-write`, ...) and `timeout_s`, `schema`, and `listen`: `host:port` of the
                 server behind a pooler, or `off`.
-            timeout_s: How long the server may take to answer, in seconds. A connection takes 2 s at the most, libpq's least.
+            timeout_s: Seconds that the server may take to answer. Connecting may take 2 s, libpq's minimum.
             schema: The schema of all tables.
 
         Raises:
-            ConfigurationError: It is not an address of Postgres.
+            ConfigurationError: `url` is not an address of Postgres.
         """
         self._url = url
         self._address = Address.parse(url, timeout_s=timeout_s, schema=schema)
@@ -61,25 +62,25 @@ class PostgresStore:
 
     @property
     def timeout_s(self) -> float:
-        """How long the server may take to answer, in seconds."""
+        """Seconds that the server may take to answer."""
         return self._address.timeout_s
 
     def __repr__(self) -> str:
-        """Where it is."""
+        """Show the address without login and options."""
         return f"PostgresStore({self._address.shown!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Its settings."""
+        """Pickle the settings."""
         address = self._address
         return (partial(PostgresStore, timeout_s=address.timeout_s, schema=address.schema), (self._url,))
 
     def load(self, key: str) -> Stored | None:
-        """The document of this key."""
+        """Return the document of this key."""
         with self._rows(statements.LOAD, key) as rows:
             return Stored(rows[0][0], parsed(rows[0][1])) if rows else None
 
     def swap(self, key: str, expected: int | None, document: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-        """Replace the document if it is the expected one, and note why."""
+        """Replace the document if it has the expected revision, and add the record to the history."""
         revision, epoch, text = checked_document(expected, document)
         values = {"revision": revision, "epoch": epoch, "document": text, "record": plain("record", record)}
         values |= {"expected": expected, "channel": self._address.schema}
@@ -93,7 +94,7 @@ class PostgresStore:
         return False
 
     def publish(self, key: str, epoch: int, writer: str, parts: Mapping[str, str]) -> bool:
-        """Replace these parts of this writer, if the document is of this epoch."""
+        """Replace these parts of this writer, if the document has this epoch."""
         checked_number("epoch", epoch)
         values: dict[str, Any] = {"epoch": epoch, "writer": checked_name("writer", writer).encode(), "sent": monotonic_ns()}
         values["names"] = [checked_name("part", part).encode() for part in parts]
@@ -102,14 +103,14 @@ class PostgresStore:
             return bool(rows[0][0])
 
     def gather(self, key: str, epoch: int, after: int = 0) -> Gathered:
-        """The parts of all writers in this epoch that have changed after this cursor."""
+        """Return the parts of all writers in this epoch that have changed after this cursor."""
         values: dict[str, Any] = {"epoch": checked_number("epoch", epoch), "after": checked_number("cursor", after)}
         with self._rows(statements.GATHER, key, **values) as rows:
             found = {(writer.decode(), part.decode()): text.decode() for _, writer, part, text in rows if part is not None}
             return Gathered(rows[0][0] if rows else 0, found)
 
     def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
-        """Claim names, if the document is of this epoch. The last million is remembered."""
+        """Claim names, if the document has this epoch. The last million claims are remembered."""
         values: dict[str, Any] = {"epoch": checked_number("epoch", epoch)}
         values["claimant"] = checked_name("claimant", claimant).encode()
         values["names"] = sorted({checked_name("claim", name).encode() for name in names})
@@ -119,40 +120,40 @@ class PostgresStore:
             return own
 
     def note(self, key: str, name: str, text: str) -> None:
-        """Leave the last word on something."""
+        """Set a note."""
         values = {"name": checked_name("note", name).encode(), "text": checked_text("note", text).encode()}
         with self._rows(statements.NOTE, key, writes=True, **values):
             pass
 
     def noted(self, key: str, name: str) -> str | None:
-        """The last word on something."""
+        """Return a note."""
         with self._rows(statements.NOTED, key, name=checked_name("note", name).encode()) as rows:
             return str(rows[0][0].decode()) if rows else None
 
     def history(self, key: str) -> list[Mapping[str, Any]]:
-        """The records of all swaps that were done, oldest first."""
+        """Return the records of all successful swaps, oldest first."""
         with self._rows(statements.HISTORY, key) as rows:
             return [parsed(record) for (record,) in rows]
 
     def keys(self) -> list[str]:
-        """The keys that have a document, sorted."""
+        """Return the keys that have a document, sorted."""
         with self._rows(statements.KEYS) as rows:
             return sorted(key.decode() for (key,) in rows)
 
     def wait_for_change(self, timeout_s: float) -> bool:
-        """Wait until the server reports that a document was changed, for so many seconds at the most."""
+        """Wait until the server reports a changed document, for at most `timeout_s`."""
         with self._failing():
             return self._listener.wait(timeout_s)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._closed = True
         self._connections.close()
         self._listener.close()
 
     @contextmanager
     def _rows(self, statement: str, key: str | None = None, *, writes: bool = False, **values: Any) -> Iterator[list[Any]]:
-        """The rows that a statement gives; none where there is no schema to read."""
+        """Provide the rows of a statement; none if there is no schema."""
         if key is not None:
             values["key"] = checked_name("key", key).encode()
         with self._failing():
@@ -165,24 +166,24 @@ class PostgresStore:
             yield rows
 
     def _is_ready(self, connection: TimedConnection, *, writes: bool) -> bool:
-        """Whether there are tables; made for what writes, so that who only looks changes nothing."""
+        """Whether there are tables; creates them for writes only, so that reading changes nothing."""
         if self._version < len(MIGRATIONS):
             self._version = version_of(connection, self._address.schema, self._address.shown)
         if self._version < len(MIGRATIONS) and writes:
-            bring_up_to_date(connection, self._address.schema, self._address.shown)
+            migrate(connection, self._address.schema, self._address.shown)
             self._version = len(MIGRATIONS)
         return self._version > 0
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Whatever is raised is a `StoreError`."""
+        """Convert every error into a `StoreError`."""
         if self._closed:
             raise StoreError(f"The store {self._address.shown!r} was used after it was closed. Open another.")
         try:
             yield
         except StoreError:
             raise
-        # Of any kind: what is stored may be damaged.
+        # Any exception: stored data may be damaged.
         except Exception as error:
             if isinstance(error, errors.UndefinedTable | errors.InvalidSchemaName | errors.UndefinedColumn):
                 self._version = 0

@@ -56,11 +56,11 @@ def test_the_connection_that_listens_can_go_to_another_address():
     ("url", "says"),
     [
         ("mysql://u:secret@h", "postgresql or postgres"),
-        ("postgresql://u:secr%zzet@h", "cannot be read"),
+        ("postgresql://u:secr%zzet@h", "cannot be parsed"),
         ("postgresql://u:secret@h?sslmoda=require", "options are those of libpq"),
         ("postgresql://u:secret@h?timeout_s=0", "above 0"),
-        ("postgresql://u:secret@h?timeout_s=60", "at most 10 s"),
-        ("postgresql://u:secret@h?timeout_s=soon", "not a number"),
+        ("postgresql://u:secret@h?timeout_s=60", "at most 10,"),
+        ("postgresql://u:secret@h?timeout_s=soon", "a number of seconds above 0"),
         ("postgresql://u:secret@h?schema=a;b", "small letters, digits and underscores"),
         ("postgresql://u:secret@h?listen=db", "host and port of the server behind the pooler"),
     ],
@@ -297,7 +297,7 @@ def test_what_something_else_has_written_is_an_error(address):
         connection.execute(f"UPDATE {schema}.documents SET document = 'no JSON'")
         connection.execute(f"UPDATE {schema}.history SET record = '[1]'")
     for ask in (lambda: store.load(KEY), lambda: store.history(KEY)):
-        with pytest.raises(StoreError, match="was written by something else, or is damaged"):
+        with pytest.raises(StoreError, match="was written by another program, or is damaged"):
             ask()
     store.close()
 

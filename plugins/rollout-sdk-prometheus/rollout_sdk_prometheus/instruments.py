@@ -23,11 +23,11 @@ OBSERVED: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     names.SHADOW_DROPPED: ("counter", (*_FLAG, names.DROP_REASON)),
     names.TRANSITIONS: ("counter", (names.KEY, names.TRANSITION_ACTION, names.TRANSITION_REASON)),
     names.FACTS_LOST: ("counter", (names.LOSS_REASON,)),
-    # Every process has the configured shares: the one that has heard of a change last is right.
+    # Every process has the configured shares: the process that has applied the last change is right.
     names.WEIGHT: ("mostrecent", _FLAG),
     names.SHADOW_ACTIVE: ("livesum", _FLAG),
 }
-"""Kind (or, of a gauge, its mode in several processes) and labels of each instrument that is read."""
+"""Kind (for a gauge, its multiprocess mode) and labels of each instrument that is read by callbacks."""
 
 HISTOGRAMS: Final[Mapping[str, tuple[tuple[str, ...], tuple[float, ...]]]] = {
     names.CALL_DURATION: ((*_FLAG, names.ROLE, names.STRATEGY, names.ERROR_TYPE), names.DURATION_BUCKETS),
@@ -37,18 +37,18 @@ HISTOGRAMS: Final[Mapping[str, tuple[tuple[str, ...], tuple[float, ...]]]] = {
 
 
 def _named(name: str) -> str:
-    """Underscores for dots, as OpenTelemetry's own exporter for Prometheus writes it; prometheus_client appends `_total`."""
+    """Replace dots by underscores, as OpenTelemetry's exporter for Prometheus does; prometheus_client appends `_total`."""
     return name.replace(".", "_")
 
 
 def label_values(labels: tuple[str, ...], attributes: Mapping[str, Any]) -> tuple[str, ...]:
-    """The values of these labels; "" for an attribute that is not there, which is the same to Prometheus."""
+    """Return the values of these labels; "" for a missing attribute, which Prometheus treats the same."""
     values = (attributes.get(label, "") for label in labels)
     return tuple(value if isinstance(value, str) else json.dumps(value) for value in values)
 
 
 def make_histograms(registry: CollectorRegistry) -> dict[str, Histogram]:
-    """The histograms by their OpenTelemetry names."""
+    """Create the histograms, by their OpenTelemetry names."""
     return {
         name: Histogram(f"{_named(name)}_seconds", _HELP[name], list(map(_named, labels)), buckets=buckets, registry=registry)
         for name, (labels, buckets) in HISTOGRAMS.items()
@@ -56,36 +56,36 @@ def make_histograms(registry: CollectorRegistry) -> dict[str, Histogram]:
 
 
 def make_observed(registry: CollectorRegistry) -> dict[str, Observed]:
-    """The instruments that are read, by their OpenTelemetry names."""
+    """Create the instruments that are read by callbacks, by their OpenTelemetry names."""
     return {name: Observed(name, registry) for name in OBSERVED}
 
 
 class Observed:
-    """An instrument whose value is read from time to time, as its callbacks give it: absolute, in this process."""
+    """An instrument whose value is read from callbacks, as an absolute value of this process."""
 
     def __init__(self, name: str, registry: CollectorRegistry) -> None:
-        """Make its instrument in the registry."""
+        """Create the instrument in the registry."""
         kind, self._labels = OBSERVED[name]
-        about = _named(name), _HELP[name], list(map(_named, self._labels))
-        self._counter = Counter(*about, registry=registry) if kind == "counter" else None
-        self._gauge = None if kind == "counter" else Gauge(*about, registry=registry, multiprocess_mode=kind)  # type: ignore[arg-type]
+        definition = _named(name), _HELP[name], list(map(_named, self._labels))
+        self._counter = Counter(*definition, registry=registry) if kind == "counter" else None
+        self._gauge = None if kind == "counter" else Gauge(*definition, registry=registry, multiprocess_mode=kind)  # type: ignore[arg-type]
         self._last: dict[tuple[str, ...], float] = {}
 
     def forget(self) -> None:
-        """In a forked child: it counts from zero, and has said nothing yet."""
+        """Start from zero in a forked child."""
         self._last.clear()
 
     def update(self, observations: Iterable[Observation]) -> None:
-        """Bring the instrument to what is observed now."""
+        """Set the instrument to the values observed now."""
         now: dict[tuple[str, ...], float] = {}
         for each in observations:
             labels = label_values(self._labels, each.attributes or {})
-            # Two runtimes may have a rollout of the same key: counts add up, and of two weights the last one stands.
+            # Two runtimes may have a rollout with the same key: counts are added up, and the last of two weights is used.
             now[labels] = now.get(labels, 0.0) * (self._counter is not None) + each.value
         for labels, value in now.items():
             self._set(labels, value, self._last.get(labels))
         for labels in self._last.keys() - now.keys():
-            # A variant that is no longer there has no share, and no shadow.
+            # A variant that no longer exists has no share, and no running shadows.
             if self._gauge is not None and self._last[labels]:
                 self._gauge.labels(*labels).set(0.0)
         self._last = now
@@ -96,19 +96,19 @@ class Observed:
         if self._gauge is not None:
             self._gauge.labels(*labels).set(value)
         elif self._counter is not None:
-            # Less than before: a runtime has gone, and took its counts with it.
+            # A lower value than before: a runtime was closed, and its counts are gone.
             self._counter.labels(*labels).inc(max(0.0, value - (last or 0.0)))
 
 
 _HELP: Final = {
     names.CALL_DURATION: "Duration of one run of a variant on the caller's path.",
-    names.DECISION_DURATION: "What describing and deciding took of a call.",
+    names.DECISION_DURATION: "Time that a call spent on its decision.",
     names.DECISIONS: "Routing decisions.",
     names.FALLBACKS: "Calls answered by the control because a candidate failed.",
     names.COMPARISONS: "Comparisons of a shadow's output with the control's.",
-    names.SHADOW_RUNS: "Shadow runs that ended, in whatever way.",
+    names.SHADOW_RUNS: "Shadow runs that ended, by end.",
     names.SHADOW_DROPPED: "Shadow runs that did not finish.",
-    names.SHADOW_ACTIVE: "Shadow runs under way.",
+    names.SHADOW_ACTIVE: "Running shadows.",
     names.TRANSITIONS: "Starts, and changes of phase or status.",
     names.FACTS_LOST: "Facts missing from the journal.",
     names.WEIGHT: "Configured share of a variant.",

@@ -28,24 +28,24 @@ _OPTIONS: Final = CallbackOptions()
 
 
 class PrometheusMeterProvider(metrics.MeterProvider):
-    """Metrics of rollout_sdk as prometheus_client's own: `Telemetry(meter_provider=PrometheusMeterProvider())`.
+    """Metrics of rollout_sdk in prometheus_client: `Telemetry(meter_provider=PrometheusMeterProvider())`.
 
     Names, labels and buckets are those of the telemetry contract as OpenTelemetry's exporter for Prometheus writes them.
-    In prometheus_client's multiprocess mode (`PROMETHEUS_MULTIPROC_DIR` is set), each process writes what it has counted once
-    in `every_s`, and when it ends; a `kill -9` loses what came since. Otherwise a scrape of the registry is exact.
+    In prometheus_client's multiprocess mode (`PROMETHEUS_MULTIPROC_DIR` is set), each process writes its counts every `every_s`
+    seconds, and when it ends; a `kill -9` loses the counts since then. Otherwise a scrape of the registry is exact.
 
-    It serves the meter of rollout_sdk alone; every other meter that it gives does nothing.
+    It serves the meter of rollout_sdk only; its other meters do nothing.
     """
 
     def __init__(self, *, registry: CollectorRegistry = REGISTRY, every_s: float = 1.0) -> None:
-        """Make the instruments.
+        """Create the instruments.
 
         Args:
-            registry: Where to; one registry has one such provider.
+            registry: The registry of the metrics; it can have one such provider.
             every_s: Seconds between two writes in the multiprocess mode.
 
         Raises:
-            ConfigurationError: `every_s` is not above 0, or the registry has these metrics already.
+            ConfigurationError: `every_s` is not above 0, or the registry already has these metrics.
         """
         if isinstance(every_s, bool) or not isinstance(every_s, int | float) or not 0 < every_s < float("inf"):
             raise ConfigurationError(
@@ -54,7 +54,7 @@ class PrometheusMeterProvider(metrics.MeterProvider):
         self._every_s = every_s
         refresh = _Refresh(weakref.ref(self))
         try:
-            # First: a scrape goes through the collectors in this order.
+            # Registered first: a scrape calls the collectors in this order.
             registry.register(refresh)
             self._observed = make_observed(registry)
             self._histograms = make_histograms(registry)
@@ -62,14 +62,14 @@ class PrometheusMeterProvider(metrics.MeterProvider):
             with suppress(KeyError):
                 registry.unregister(refresh)
             raise ConfigurationError(
-                f"The registry has metrics of rollout_sdk already: {error}. A registry has one PrometheusMeterProvider. "
-                "Make one, and pass it to every Runtime."
+                f"The registry already has metrics of rollout_sdk: {error}. A registry can have one PrometheusMeterProvider. "
+                "Create one, and pass it to every Runtime."
             ) from error
         self._callbacks: dict[str, Sequence[_Callback]] = {}
         self._is_shared = bool(os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
         self._start()
         renew_after_fork(self)
-        # The SDK registers its own end later, so that everything is counted by then.
+        # Functions registered later run earlier at exit: the SDK's own, registered later, has counted everything by then.
         atexit.register(_flush, weakref.ref(self))
 
     def _start(self) -> None:
@@ -77,7 +77,7 @@ class PrometheusMeterProvider(metrics.MeterProvider):
         self._thread: threading.Thread | None = None
 
     def renew(self) -> None:
-        """In a forked child: nothing counted, and a thread of its own."""
+        """Start from zero, with a new thread, in a forked child."""
         for each in self._observed.values():
             each.forget()
         self._start()
@@ -85,32 +85,32 @@ class PrometheusMeterProvider(metrics.MeterProvider):
     def get_meter(
         self, name: str, version: str | None = None, schema_url: str | None = None, attributes: Mapping[str, Any] | None = None
     ) -> metrics.Meter:
-        """The meter of rollout_sdk; for every other name, one that does nothing."""
+        """Return the meter of rollout_sdk; for any other name, a meter that does nothing."""
         del attributes
         if name != names.SCOPE:
             return metrics.NoOpMeter(name, version, schema_url)
         return _Meter(self, name, version, schema_url)
 
     def flush(self) -> None:
-        """Write what has been counted so far."""
+        """Write the current counts."""
         with self._writing:
             for name, callbacks in list(self._callbacks.items()):
                 self._observed[name].update([each for callback in callbacks for each in callback(_OPTIONS)])
 
     def observe(self, name: str, callbacks: _Callbacks | None) -> None:
-        """Read an instrument by these callbacks; of the same instrument again, by the new ones."""
+        """Read an instrument by these callbacks, which replace earlier ones."""
         if name in self._observed and callbacks is not None:
             self._callbacks[name] = [each for each in callbacks if callable(each)]
             self.wake()
 
     def histogram(self, name: str) -> metrics.Histogram:
-        """The histogram of this name; one that does nothing for a name that the contract does not have."""
+        """Return the histogram of this name; if the contract does not have it, one that does nothing."""
         if name not in self._histograms:
             return metrics.NoOpHistogram(name)
         return _Histogram(name, self._histograms[name], self.wake)
 
     def wake(self) -> None:
-        """Have what is counted written from now on, where other processes' scrapes need it."""
+        """Start the writing thread, in the multiprocess mode."""
         if self._is_shared and self._thread is None:
             target = _Writer(weakref.ref(self), self._every_s)
             self._thread = threading.Thread(target=target, name="rollout-prometheus", daemon=True)
@@ -118,7 +118,7 @@ class PrometheusMeterProvider(metrics.MeterProvider):
 
 
 class _Meter(metrics.NoOpMeter):
-    """Only what rollout_sdk uses does something."""
+    """Implements the instruments that rollout_sdk uses; others do nothing."""
 
     def __init__(self, provider: PrometheusMeterProvider, name: str, version: str | None, schema_url: str | None) -> None:
         super().__init__(name, version, schema_url)
@@ -169,7 +169,7 @@ class _Histogram(metrics.NoOpHistogram):
 
 
 class _Refresh:
-    """A collector without metrics, by which a scrape of one process is up to date."""
+    """A collector without metrics that brings the counts up to date when the registry is scraped."""
 
     def __init__(self, provider: weakref.ref[PrometheusMeterProvider]) -> None:
         self._provider = provider
@@ -183,7 +183,7 @@ class _Refresh:
 
 
 class _Writer:
-    """The thread's work; it ends with its provider, and in a fork."""
+    """The writing thread's function; it ends with its provider."""
 
     def __init__(self, provider: weakref.ref[PrometheusMeterProvider], every_s: float) -> None:
         self._provider = provider

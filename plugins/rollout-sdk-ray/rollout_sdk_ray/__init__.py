@@ -10,9 +10,9 @@ __all__ = ["RayStore", "continues_trace", "rollout_open_store", "variant"]
 
 
 def rollout_open_store(url: str) -> RayStore:
-    """The store at an address: `ray:///NAME` on the cluster of this process, `ray://auto/NAME` on the one that is found.
+    """Return the store at an address: `ray:///NAME` on this process's cluster, `ray://auto/NAME` on the cluster that Ray finds.
 
     Raises:
-        ConfigurationError: It is not such an address.
+        ConfigurationError: The address is not valid.
     """
     return RayStore.at(url)

@@ -13,33 +13,33 @@ from rollout_sdk import StoreError
 from rollout_sdk.control.stores import MemoryStore, StateStore
 from rollout_sdk.extending import store_at
 
-__all__ = ["EMPTY", "Keeper", "Version"]
+__all__ = ["EMPTY", "StoreActor", "Version"]
 
 Version: TypeAlias = tuple[str, int]
-"""An incarnation of the actor, and the number of changes that it has seen."""
+"""An incarnation of the actor, and its number of changes."""
 
 EMPTY: Mapping[str, Any] = {"load": None, "publish": False, "claim": frozenset(), "history": [], "noted": None, "keys": []}
-"""What a store without content answers."""
+"""The answers of an empty store, by method."""
 
 
-class Keeper:
-    """Keeps rollouts in its memory, or in the store at an address, and wakes those who wait for a change.
+class StoreActor:
+    """Keeps rollouts in its memory, or in the store at an address, and notifies processes that wait for a change.
 
-    Ray runs its methods on one event loop. A restarted actor begins without what it had in memory.
+    Ray runs its methods on one event loop. A restarted actor loses what it had in memory.
     """
 
     def __init__(self, keep: str) -> None:
-        """Open the store; `keep` is its address, "" the actor's memory."""
+        """Open the store at the address `keep`; "" is the actor's memory."""
         self._store: StateStore = store_at(keep) if keep else MemoryStore()
         self._is_quick = not keep
         self._incarnation, self._changes = uuid4().hex, 0
         self._changed = asyncio.Event()
 
     async def ask(self, method: str, *arguments: Any) -> Any:
-        """What the store answers; a `StoreError` is returned, because Ray would wrap what is raised."""
+        """Return the store's answer, or its `StoreError`, because Ray would wrap a raised one."""
         ask = partial(getattr(self._store, method), *arguments)
         try:
-            # Memory answers at once; another store may take its time-out, and others ask meanwhile.
+            # Memory answers at once; another store may take its time-out, while other processes call.
             answer = ask() if self._is_quick else await asyncio.to_thread(ask)
         except StoreError as error:
             return error
@@ -50,7 +50,7 @@ class Keeper:
         return answer
 
     async def wait(self, seen: Version | None, timeout_s: float) -> Version:
-        """The version, once it is not the one that was seen, or after the time-out; at once if none was seen."""
+        """Return the version as soon as it differs from `seen`, or after the time-out; at once if `seen` is None."""
         if seen == (self._incarnation, self._changes):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), timeout_s)

@@ -1,4 +1,4 @@
-"""The caller's trace across a handle: Ray carries arguments to a replica, and no context."""
+"""The caller's trace across a handle: Ray passes arguments to a replica, but no context."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from opentelemetry import context, propagate
 __all__ = ["CARRIER", "carrier", "continues_trace"]
 
 CARRIER = "rollout_trace"
-"""The keyword argument in which the context travels."""
+"""The keyword argument that carries the context."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def carrier() -> dict[str, str]:
-    """The current context as the application's propagators write it: by default W3C's `traceparent` and `baggage`."""
+    """Return the current context, written by the application's propagators: by default W3C's `traceparent` and `baggage`."""
     headers: dict[str, str] = {}
     propagate.inject(headers)
     return headers
@@ -33,10 +33,10 @@ def continues_trace(method: F) -> F:
             @continues_trace
             async def rank(self, user, query): ...
 
-    Its spans are children of the span of the call, if that comes from `variant(handle.rank, carries_trace=True)`; other calls
-    are as before. Functions, coroutine functions and both kinds of generators stay what they are. It needs no OpenTelemetry
-    SDK, and does nothing without one. A method of `@serve.batch` serves several callers at once: decorate the method that
-    awaits it.
+    Its spans are children of the call's span, if the call comes from `variant(handle.rank, carries_trace=True)`; other calls
+    are unchanged. Functions, coroutine functions and both kinds of generators keep their kind. It needs no OpenTelemetry
+    SDK, and does nothing without one. A method of `@serve.batch` serves several callers at the same time: decorate the method
+    that awaits it.
     """
     kinds: tuple[tuple[Callable[[Any], bool], Callable[[Any], Any]], ...] = (
         (inspect.iscoroutinefunction, _coroutine_function),
@@ -48,7 +48,7 @@ def continues_trace(method: F) -> F:
 
 
 class _Trace:
-    """The context of one call of a method: the caller's at first, and what the method has made of it between two items."""
+    """The context of one call of a method: at first the caller's, then the one that the method leaves between two items."""
 
     def __init__(self, kwargs: dict[str, Any]) -> None:
         headers = kwargs.pop(CARRIER, None)
@@ -56,7 +56,7 @@ class _Trace:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Enter it; left afterwards, because the reader of a generator runs in the same thread or task."""
+        """Enter the context, and leave it afterwards: the reader of a generator runs in the same thread or task."""
         if self._context is None:
             yield
             return

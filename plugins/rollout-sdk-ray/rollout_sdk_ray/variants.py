@@ -22,13 +22,13 @@ def variant(
     is_async: bool = True,
     carries_trace: bool = False,
 ) -> Callable[..., Any]:
-    """Make a function of a deployment's handle, as control or candidate of a rollout.
+    """Return a function that calls a deployment, as control or candidate of a rollout.
 
         rank = rollout(candidate=variant(v2.rank), strategy=Canary(["5%", "50%"]), unit="user")(variant(v1.rank))
 
-    The function calls the deployment and waits for its answer, so that the answer's errors and time are the call's. A handle
-    with `stream=True` makes a generator, whose items are the answer's. When the caller stops waiting or reading, the request is
-    cancelled.
+    The function calls the deployment and waits for its answer, so that the answer's errors and time are those of the call. For
+    a handle with `stream=True`, it is a generator of the answer's items. If the caller stops waiting or reading, the request
+    is cancelled.
 
     Args:
         handle: A handle (its deployment is called) or a method of it: `handle.rank`, `handle.options(stream=True).tokens`.
@@ -39,11 +39,11 @@ def variant(
         carries_trace: Whether the deployment's method is decorated with `continues_trace`, and gets the caller's trace context.
 
     Returns:
-        A function of the kind that the handle and `is_async` ask for. Its name, and so the default key of the rollout, is that
+        A function of the kind that the handle and `is_async` require. Its name, and so the default key of the rollout, consists
         of the application, the deployment and the method.
 
     Raises:
-        ConfigurationError: It is not a handle.
+        ConfigurationError: `handle` is not a handle.
     """
     if not isinstance(handle, DeploymentHandle):
         raise ConfigurationError(
@@ -59,7 +59,7 @@ def variant(
         (False, True): _generator_function,
     }
     function: Any = kinds[is_async, bool(options.stream)](call)
-    # Names are the same in every process, whatever it imports: records and default keys are made of them.
+    # Names are the same in every process, independent of its imports: records and default keys use them.
     function.__module__ = handle.app_name or "serve"
     function.__name__ = options.method_name
     function.__qualname__ = f"{handle.deployment_name}.{options.method_name}"
@@ -78,7 +78,7 @@ def _without_self(function: Callable[..., Any]) -> Signature:
 
 
 class _Call:
-    """Begins requests of one handle."""
+    """Starts requests of one handle."""
 
     def __init__(self, handle: DeploymentHandle[Any], *, carries_trace: bool) -> None:
         self._handle = handle
@@ -96,7 +96,7 @@ def _coroutine_function(call: _Call) -> Callable[..., Any]:
         try:
             return await response
         except asyncio.CancelledError:
-            # Of the caller, or of a deadline: the replica has better things to do.
+            # Cancelled by the caller or a deadline: the replica need not continue.
             response.cancel()
             raise
 
@@ -138,6 +138,6 @@ def _generator_function(call: _Call) -> Callable[..., Any]:
 
 
 def _each(response: Any) -> Generator[Any, None, None]:
-    """The items of a response: `yield from` would also send it what a generator is sent, which it does not take."""
+    """Yield the items of a response. `yield from` would also pass on sent values, which a response does not accept."""
     for item in response:  # noqa: UP028
         yield item

@@ -42,11 +42,11 @@ def test_an_address_names_an_actor_and_perhaps_its_cluster(url, shown, timeout_s
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("redis://h/rollouts", "names no store on Ray"),
-        ("ray://auto", "names no store on Ray"),
-        ("ray:///a/b", "names no store on Ray"),
+        ("redis://h/rollouts", "is not that of a store on Ray"),
+        ("ray://auto", "is not that of a store on Ray"),
+        ("ray:///a/b", "is not that of a store on Ray"),
         ("ray:///a?keeps=redis://u:secret@h", "no options but keep and timeout_s"),
-        ("ray:///a?timeout_s=soon&keep=redis://u:secret@h", "not a number"),
+        ("ray:///a?timeout_s=soon&keep=redis://u:secret@h", "a number of seconds above 0"),
         ("ray:///a?timeout_s=0", "above 0"),
     ],
 )
@@ -70,7 +70,7 @@ def test_without_a_cluster_controls_serve_and_the_cause_is_told(monkeypatch):
 def test_a_cluster_that_is_not_there_is_an_error_of_the_store(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no cluster")))
-    with pytest.raises(StoreError, match=r"failed: ConnectionError: no cluster. See to the cluster and its head"):
+    with pytest.raises(StoreError, match=r"failed: ConnectionError: no cluster. Check the cluster and its head"):
         RayStore(cluster="auto").load(KEY)
 
 

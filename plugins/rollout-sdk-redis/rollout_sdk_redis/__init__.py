@@ -8,9 +8,9 @@ __all__ = ["RedisStore", "rollout_open_store"]
 
 
 def rollout_open_store(url: str) -> RedisStore:
-    """The store at an address: `redis://`, `rediss://` (TLS), and both with `+sentinel` or `+cluster`.
+    """Return the store at an address: `redis://`, `rediss://` (TLS), and both with `+sentinel` or `+cluster`.
 
     Raises:
-        ConfigurationError: It is not such an address.
+        ConfigurationError: The address is not valid.
     """
     return RedisStore(url)

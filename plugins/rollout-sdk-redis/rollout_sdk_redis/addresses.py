@@ -1,4 +1,4 @@
-"""Addresses of Redis: one server, a master that Sentinels name, or a cluster, each with TLS or without."""
+"""Addresses of Redis: one server, a master behind Sentinels, or a cluster, each with or without TLS."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from rollout_sdk import ConfigurationError
+from rollout_sdk.control.stores import checked_timeout
 
 __all__ = ["SCHEMES", "Address"]
 
 SCHEMES = ("redis", "rediss", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 _PORTS = {"": 6379, "sentinel": 26379, "cluster": 6379}
-_LONGEST_TIMEOUT_S = 10.0
 
 
 @frozen
 class Address:
-    """Where a store is, and how long it may take.
+    """A parsed address.
 
     Attributes:
         shown: The address without login and options, for messages.
         kind: "" for one server, "sentinel" or "cluster".
-        hosts: Host and port of the servers: of the Sentinels, where there are some.
+        hosts: Host and port of the servers; with "sentinel", of the Sentinels.
         service: Name of the master that the Sentinels watch.
         options: Options of each connection: login, database, TLS.
         sentinel_options: Options of the connections to the Sentinels.
-        timeout_s: How long a method of the store may wait, in seconds.
-        namespace: What all keys begin with.
+        timeout_s: Seconds that a method of the store may wait.
+        namespace: Prefix of all keys.
     """
 
     shown: str
@@ -48,10 +48,10 @@ class Address:
 
     @classmethod
     def parse(cls, url: str, *, timeout_s: float, namespace: str) -> Address:
-        """Read an address.
+        """Parse an address.
 
         Raises:
-            ConfigurationError: It is not an address of Redis. Neither login nor options are shown.
+            ConfigurationError: It is not an address of Redis. The message shows neither login nor options.
         """
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES or not parts.netloc:
@@ -68,8 +68,8 @@ class Address:
             raise ConfigurationError(
                 f"The address {shown!r} names no master. Write redis+sentinel://host:26379/name-of-the-master."
             )
+        timeout_s = checked_timeout(shown, query.pop("timeout_s", timeout_s))
         try:
-            timeout_s = float(query.pop("timeout_s", timeout_s))
             namespace = query.pop("namespace", namespace)
             sentinel = {name: query.pop(f"sentinel_{name}") for name in ("username", "password") if f"sentinel_{name}" in query}
             if database and not database.isdecimal():
@@ -79,14 +79,10 @@ class Address:
             servers = tuple(_host(host, _PORTS[kind]) for host in hosts.split(","))
         except ValueError as error:
             raise ConfigurationError(
-                f"The address {shown!r} cannot be read: {error}. Host, port, number of the database and options must be as "
-                "redis-py takes them. Correct it."
+                f"The address {shown!r} cannot be parsed: {error}. Host, port, number of the database and options must be as "
+                "redis-py expects them. Correct it."
             ) from error
-        if not 0 < timeout_s <= _LONGEST_TIMEOUT_S:
-            raise ConfigurationError(
-                f"The store {shown!r} has timeout_s={timeout_s:g}. It must be above 0 and at most {_LONGEST_TIMEOUT_S:g} s, "
-                "because an operator waits for it. Leave it at 1."
-            )
+
         if not namespace or "{" in namespace or "}" in namespace:
             raise ConfigurationError(
                 f"The store {shown!r} has the namespace {namespace!r:.40}. It must be a text without braces, because it is the "
@@ -94,14 +90,14 @@ class Address:
             )
         if not kind and len(servers) > 1:
             raise ConfigurationError(
-                f"The address {shown!r} names {len(servers)} servers. Several belong to a cluster or are Sentinels. "
+                f"The address {shown!r} names {len(servers)} servers. Only a cluster or Sentinels have several. "
                 "Write redis+cluster:// or redis+sentinel://."
             )
-        own = _of_connections(options, timeout_s)
-        return cls(shown, kind, servers, service, options | own, sentinel | own, timeout_s, namespace)
+        common = _common_options(options, timeout_s)
+        return cls(shown, kind, servers, service, options | common, sentinel | common, timeout_s, namespace)
 
     def connect(self) -> Redis | RedisCluster:
-        """A new client; only that of a cluster asks a server here.
+        """Create a client. Only a cluster's client connects here.
 
         Raises:
             RedisError: A cluster does not answer.
@@ -121,19 +117,19 @@ class Address:
         return Redis(connection_pool=ConnectionPool(host=host, port=port, **options))
 
 
-def _of_connections(options: dict[str, Any], timeout_s: float) -> dict[str, Any]:
-    """What connections to Sentinels have as well, taken out of the options: TLS, and time for a connect and an answer."""
-    # Without retries: after an error, the next look tries again.
-    own: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+def _common_options(options: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+    """Move the options that connections to Sentinels have as well out of `options`: TLS and time-outs."""
+    # Without retries: after an error, the next poll tries again.
+    common: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
     for name in ("socket_timeout", "socket_connect_timeout"):
-        own[name] = min(timeout_s / 2, options.pop(name, None) or timeout_s)
+        common[name] = min(timeout_s / 2, options.pop(name, None) or timeout_s)
     for name in ("retry_on_timeout", "retry_on_error"):
         options.pop(name, None)
     options.setdefault("protocol", 2)
-    own |= {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
+    common |= {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
     if options.pop("connection_class", None) is SSLConnection:
-        own["ssl"] = True
-    return own
+        common["ssl"] = True
+    return common
 
 
 def _host(text: str, port: int) -> tuple[str, int]:

@@ -1,14 +1,14 @@
-"""The scripts that run in the server: each is done wholly or not at all.
+"""The scripts that run in the server, each atomically.
 
-All keys of a namespace have one hash tag, and each script names all keys that it uses, so that they run in a cluster. Revisions
-and epochs are compared as texts, or as floating-point numbers up to 2**53 - 1, in which they are exact.
+All keys of a namespace have one hash tag, and each script names all keys that it uses, so that it runs in a cluster. Revisions
+and epochs are compared as texts, or as floating-point numbers up to 2**53 - 1, which are exact.
 """
 
 from __future__ import annotations
 
 __all__ = ["CLAIM", "GATHER", "PUBLISH", "SWAP"]
 
-# 1: done; 0: another was faster; otherwise the stored epoch, below which no document may fall.
+# Returns 1: done; 0: another swap came first; otherwise the stored epoch, which a document's epoch must not be below.
 SWAP = """
 local stored = redis.call('HMGET', KEYS[2], 'revision', 'epoch')
 if (stored[1] or '') ~= ARGV[1] then return 0 end
@@ -17,14 +17,14 @@ redis.call('HSET', KEYS[2], 'revision', ARGV[2], 'epoch', ARGV[3], 'document', A
 redis.call('RPUSH', KEYS[3], ARGV[5])
 redis.call('SADD', KEYS[1], ARGV[6])
 if stored[2] ~= ARGV[3] then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6], KEYS[7]) end
--- A user that may not publish can swap all the same: the others see it at their next look.
+-- A user that may not publish can still swap: other processes see it at their next poll.
 redis.pcall('PUBLISH', ARGV[7], ARGV[6])
 return 1
 """
 
-# Before each text stands when it was sent: what was sent earlier and comes later, by another connection of a server that was
-# frozen, changes nothing. The cursor follows the clock, so that one of a store that was lost or restored is behind those that
-# come after it.
+# The time of sending precedes each text: a publication that was sent earlier and arrives later, over another connection after
+# the server was frozen, changes nothing. The cursor follows the clock, so that cursors from before a loss or a restore are
+# behind later ones.
 PUBLISH = """
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 0 end
 local cursor
@@ -48,7 +48,7 @@ end
 return 1
 """
 
-# A cursor that is ahead is another store's: it is better to give a part twice than never.
+# A cursor that is ahead belongs to another store: returning a part twice is better than never.
 GATHER = """
 local stored = redis.call('HMGET', KEYS[1], 'epoch', 'cursor')
 local cursor = stored[2] or '0'

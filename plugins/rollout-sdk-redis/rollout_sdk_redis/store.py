@@ -1,4 +1,4 @@
-"""A store in Redis, for all processes of all machines that reach it."""
+"""A store in Redis, for processes on many machines."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ _LONGEST_CAUSE = 200
 class RedisStore:
     """Keeps everything in Redis. See `rollout_sdk.control.stores.StateStore` for what the methods promise.
 
-    A method that cannot reach the server fails within its time-out, without retries. A forked child has connections of its own;
-    a pickled store is its settings. What Redis keeps through a restart is decided by its settings: see the README.
+    A method that cannot reach the server fails within its time-out, without retries. A forked child opens its own connections;
+    a store is pickled as its settings. Whether data survive a restart depends on the settings of Redis: see the README.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 1.0, namespace: str = "rollout") -> None:
-        """Name the server; it is asked by the first use.
+        """Create a store; it connects at its first use.
 
         Args:
             url: `redis://[user:password@]host[:6379][/database]`; `rediss://` for TLS; `redis+sentinel://host,host/master`;
                 `redis+cluster://host,host`. Options behind a question mark: `timeout_s`, `namespace`, those of redis-py
                 (`ssl_ca_certs`, ...), and for Sentinels `sentinel_username` and `sentinel_password`.
-            timeout_s: How long a method may wait for one server, in seconds.
-            namespace: What all keys begin with, in braces.
+            timeout_s: Seconds that a method may wait for one server.
+            namespace: Prefix of all keys, in braces.
 
         Raises:
-            ConfigurationError: It is not an address of Redis.
+            ConfigurationError: `url` is not an address of Redis.
         """
         self._url = url
         self._address = Address.parse(url, timeout_s=timeout_s, namespace=namespace)
@@ -64,31 +64,31 @@ class RedisStore:
 
     @property
     def timeout_s(self) -> float:
-        """How long a method may wait for one server, in seconds."""
+        """Seconds that a method may wait for one server."""
         return self._address.timeout_s
 
     def __repr__(self) -> str:
-        """Where it is."""
+        """Show the address without login and options."""
         return f"RedisStore({self._address.shown!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Its settings."""
+        """Pickle the settings."""
         address = self._address
         return (partial(RedisStore, timeout_s=address.timeout_s, namespace=address.namespace), (self._url,))
 
     def renew(self) -> None:
-        """In a forked child: connections of its own. The parent's are kept: closing them here would close them there."""
+        """Start without connections in a forked child. The parent's are kept: closing them here would close them there."""
         self._inherited += [self._client, self._listening]
         self._client = self._listening = None
 
     def load(self, key: str) -> Stored | None:
-        """The document of this key."""
+        """Return the document of this key."""
         with self._asking() as client:
             revision, text = client.hmget(*self._names(key, "state"), "revision", "document")
             return None if revision is None else Stored(int(revision), parsed(text.decode()))
 
     def swap(self, key: str, expected: int | None, document: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
-        """Replace the document if it is the expected one, and note why."""
+        """Replace the document if it has the expected revision, and add the record to the history."""
         revision, epoch, text = checked_document(expected, document)
         line = plain("record", record)
         names = self._names(key, "state", "history", "parts", "cursors", "claims", "claimed")
@@ -99,17 +99,17 @@ class RedisStore:
         return bool(done == 1)
 
     def publish(self, key: str, epoch: int, writer: str, parts: Mapping[str, str]) -> bool:
-        """Replace these parts of this writer, if the document is of this epoch."""
+        """Replace these parts of this writer, if the document has this epoch."""
         checked_number("epoch", epoch)
         checked_name("writer", writer)
-        # A writer is of one process, so that its clock orders what it sends; in microseconds, Lua's numbers are exact.
+        # A writer belongs to one process, whose clock orders what it sends; in microseconds, Lua's numbers are exact.
         values: list[str | int] = [epoch, monotonic_ns() // 1000]
         for part, text in parts.items():
             values += [dumps([writer, checked_name("part", part)]), checked_text("part", text)]
         return bool(self._run(PUBLISH, self._names(key, "state", "parts", "cursors"), values))
 
     def gather(self, key: str, epoch: int, after: int = 0) -> Gathered:
-        """The parts of all writers in this epoch that have changed after this cursor."""
+        """Return the parts of all writers in this epoch that have changed after this cursor."""
         values = [checked_number("epoch", epoch), checked_number("cursor", after)]
         cursor, *found = self._run(GATHER, self._names(key, "state", "parts", "cursors"), values)
         with self._reading():
@@ -118,38 +118,38 @@ class RedisStore:
             return Gathered(int(cursor), {(writer, part): text for (writer, part), text in parts.items()})
 
     def claim(self, key: str, epoch: int, claimant: str, names: Sequence[str]) -> frozenset[str]:
-        """Claim names, if the document is of this epoch. The last 100,000 of each key are remembered."""
+        """Claim names, if the document has this epoch. The last 100,000 of each key are remembered."""
         values = [checked_number("epoch", epoch), checked_name("claimant", claimant), _MOST_CLAIMS]
         values += [checked_name("claim", name) for name in names]
         own = self._run(CLAIM, self._names(key, "state", "claims", "claimed"), values)
         return frozenset(name.decode() for name in own)
 
     def note(self, key: str, name: str, text: str) -> None:
-        """Leave the last word on something."""
+        """Set a note."""
         checked_name("note", name)
         checked_text("note", text)
         with self._asking() as client:
             client.hset(*self._names(key, "notes"), name, text)
 
     def noted(self, key: str, name: str) -> str | None:
-        """The last word on something."""
+        """Return a note."""
         checked_name("note", name)
         with self._asking() as client:
             text = client.hget(*self._names(key, "notes"), name)
             return None if text is None else str(text.decode())
 
     def history(self, key: str) -> list[Mapping[str, Any]]:
-        """The records of all swaps that were done, oldest first."""
+        """Return the records of all successful swaps, oldest first."""
         with self._asking() as client:
             return [parsed(line.decode()) for line in client.lrange(*self._names(key, "history"), 0, -1)]
 
     def keys(self) -> list[str]:
-        """The keys that have a document, sorted."""
+        """Return the keys that have a document, sorted."""
         with self._asking() as client:
             return sorted(key.decode() for key in client.smembers(self._name("keys")))
 
     def wait_for_change(self, timeout_s: float) -> bool:
-        """Wait until the server reports that a document was changed, for so many seconds at the most."""
+        """Wait until the server reports a changed document, for at most `timeout_s`."""
         deadline, has_changed = monotonic() + timeout_s, False
         try:
             with self._asking() as client:
@@ -169,7 +169,7 @@ class RedisStore:
             raise
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._closed = True
         client, listening = self._client, self._listening
         self._client = self._listening = None
@@ -179,18 +179,18 @@ class RedisStore:
         with suppress(Exception):
             if client is not None:
                 client.close()
-                # A client does not close connections that others may share.
+                # A client does not close its pool, which other clients may share.
                 getattr(client, "connection_pool", client).disconnect()
 
     def _name(self, kind: str) -> str:
         return f"{{{self._address.namespace}}}:{kind}"
 
     def _names(self, key: str, *kinds: str) -> list[str]:
-        """The names of what belongs to a rollout."""
+        """Return the names of a rollout's keys in Redis."""
         return [f"{self._name(kind)}:{checked_name('key', key)}" for kind in kinds]
 
     def _listener(self, client: Any) -> Any:
-        """What hears of changes, once the server has confirmed it: from then on, none is missed."""
+        """Subscribe to changes, and wait until the server has confirmed it: from then on, no change is missed."""
         listening = client.pubsub()
         listening.subscribe(self._channel)
         if listening.get_message(timeout=self._address.timeout_s) is None:
@@ -198,13 +198,13 @@ class RedisStore:
         return listening
 
     def _run(self, script: str, names: Sequence[str], values: Sequence[object]) -> Any:
-        """What a script gives; its text is sent each time, so that a server that was started anew knows it."""
+        """Run a script. Its text is sent each time, because a restarted server has forgotten it."""
         with self._asking() as client:
             return client.eval(script, len(names), *names, *values)
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:
-        """The client of this process; what it raises is a `StoreError`."""
+        """Provide the client of this process; its errors become `StoreError`."""
         if self._closed:
             raise StoreError(f"The store {self._address.shown!r} was used after it was closed. Open another.")
         with self._reading():
@@ -213,8 +213,8 @@ class RedisStore:
                     self._client = self._address.connect()
                 yield self._client
             except (RedisError, OSError):
-                # The next use connects anew: another server may have the address, or be the master. Other threads may be
-                # using this client; its connections are closed when they have finished.
+                # The next use connects again: another server may have the address now, or be the master. Other threads may
+                # be using this client; its connections are closed when they have finished.
                 self._client = None
                 raise
 
@@ -224,7 +224,7 @@ class RedisStore:
             yield
         except StoreError:
             raise
-        # Of any kind: an answer may be of a server that is something else, or of a store that was damaged.
+        # Any exception: the answer may come from another kind of server, or from a damaged store.
         except Exception as error:
             cause = f"{type(error).__name__}: {error}"[:_LONGEST_CAUSE].rstrip(".")
             raise StoreError(f"The store {self._address.shown!r} failed: {cause}. {cure_of(error)}") from error

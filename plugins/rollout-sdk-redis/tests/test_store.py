@@ -58,14 +58,14 @@ def test_sentinels_have_a_login_of_their_own():
     [
         ("http://h", "one of redis, rediss"),
         ("redis://", "followed by '://' and a host"),
-        ("redis://u:secret@h:port", "cannot be read"),
+        ("redis://u:secret@h:port", "cannot be parsed"),
         ("redis://u:secret@h/name", "'name' is not a number"),
         ("redis://u:secret@a,b", "redis+cluster:// or redis+sentinel://"),
         ("redis+sentinel://u:secret@a", "names no master"),
         ("redis+cluster://u:secret@a,,b", "a host is missing"),
         ("redis://u:secret@h?timeout_s=0", "above 0"),
-        ("redis://u:secret@h?timeout_s=60", "at most 10 s"),
-        ("redis://u:secret@h?timeout_s=soon", "cannot be read"),
+        ("redis://u:secret@h?timeout_s=60", "at most 10,"),
+        ("redis://u:secret@h?timeout_s=soon", "a number of seconds above 0"),
         ("redis://u:secret@h?namespace={a}", "without braces"),
     ],
 )

@@ -20,11 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables of a journal. Exit code 1: there is no journal, or Spark cannot read it. 2: wrong usage."""
     parser = argparse.ArgumentParser(prog="rollout-spark", description="Reports of journals on Spark.")
     commands = parser.add_subparsers(required=True)
-    told = commands.add_parser("report", help="Print the tables of every rollout, phase and arm.")
-    told.add_argument("address", help="folder of the journal, or its address: s3a://bucket/journal")
-    told.add_argument("--master", help="Spark's master (default: spark-submit's, or all processors of this machine)")
-    told.add_argument("--conf", action="append", default=[], metavar="KEY=VALUE", help="a setting of Spark; may be given again")
-    told.add_argument("--json", action="store_true", help="print JSON, as `rollout report --json`")
+    command = commands.add_parser("report", help="Print the tables of every rollout, phase and arm.")
+    command.add_argument("address", help="folder of the journal, or its address: s3a://bucket/journal")
+    command.add_argument("--master", help="Spark's master (default: spark-submit's, or all processors of this machine)")
+    command.add_argument(
+        "--conf", action="append", default=[], metavar="KEY=VALUE", help="a setting of Spark; may be given again"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON, as `rollout report --json`")
     options = parser.parse_args(arguments)
     settings = [each.partition("=") for each in options.conf]
     if any(not value for _, _, value in settings):

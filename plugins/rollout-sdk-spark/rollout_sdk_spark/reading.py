@@ -14,10 +14,10 @@ __all__ = ["report"]
 
 
 def report(address: str, *, spark: SparkSession | None = None) -> Report:
-    """The tables of the report of a journal, as `rollout report --full` prints them; without its verdicts.
+    """Return the tables of a journal's report, as `rollout report --full` prints them, without verdicts.
 
-    The statements are those that DuckDB runs on one machine; the statistics are computed on the driver, from sums by unit and
-    arm. Lines that were not written plainly (batches, interleaved lists, calls that fell back) are read on the driver, too.
+    The SQL is the same that DuckDB runs on one machine; the statistics are computed on the driver, from sums by unit and arm.
+    Lines in other forms (batches, interleaved lists, calls that fell back) are read on the driver, too.
 
     Args:
         address: Folder of the journal: a path, or an address such as "s3a://bucket/journal".
@@ -42,7 +42,7 @@ def report(address: str, *, spark: SparkSession | None = None) -> Report:
 
 
 def _listed(spark: SparkSession, address: str) -> tuple[str, dict[str, int]]:
-    """The address as Hadoop writes it, and all files below it with their bytes, by relative path."""
+    """Return the address in Hadoop's form, and the sizes in bytes of all files below it, by relative path."""
     context: Any = spark.sparkContext
     path = context._jvm.org.apache.hadoop.fs.Path(address)  # noqa: SLF001  # the only way to the file systems that Spark has
     try:
@@ -53,11 +53,11 @@ def _listed(spark: SparkSession, address: str) -> tuple[str, dict[str, int]]:
         while found.hasNext():
             each = found.next()
             sizes[each.getPath().toString().removeprefix(f"{root}/")] = int(each.getLen())
-    # Py4J raises what Java raised: no such folder, a scheme without its library, wrong credentials.
+    # Py4J raises Java's exceptions: no such folder, a scheme without its library, wrong credentials.
     except Exception as error:
         cause = str(getattr(error, "java_exception", error))
         raise ConfigurationError(
-            f"There is no journal that Spark can read at {address!r}: {cause:.200}. An address is a folder, or one of a scheme "
-            "whose library Spark has. See that it is there; for s3a://, start Spark with the package hadoop-aws."
+            f"There is no journal that Spark can read at {address!r}: {cause:.200}. An address is a folder, or has a scheme "
+            "whose library Spark has. Check that it exists; for s3a://, start Spark with the package hadoop-aws."
         ) from None
     return root, sizes

@@ -1,4 +1,4 @@
-"""A journal in Spark: its lines as typed events, beside the parts that were compacted."""
+"""A journal in Spark: its lines as typed events, together with its compacted parts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rollout_sdk.analysis import JournalFiles, Relations
 __all__ = ["InSpark"]
 
 _SETTINGS = {
-    # What cannot be a number is null, as in DuckDB, and no error.
+    # A value that is not a number becomes null, as in DuckDB, and is not an error.
     "spark.sql.ansi.enabled": "false",
-    # Times are numbers, and no zone changes them.
+    # Times are numbers, which no time zone may change.
     "spark.sql.session.timeZone": "UTC",
 }
 # The last 8 of the 16 bytes, as a little-endian number without its lowest bit, as DuckDB's md5_number_lower.
@@ -33,7 +33,7 @@ RETURN NOT isnan(value) AND abs(value) < double('Infinity')
 _EVENTS = """
 SELECT *, CASE WHEN event = 'outcome' THEN xxhash64(rollout, metric, item, is_position, named,
     CASE WHEN named IS NULL THEN value + 0.0D END, CASE WHEN named IS NULL THEN CAST(t * 1000 AS BIGINT) END,
-    CASE WHEN named IS NULL THEN coalesce(id, unit) END) END AS happening
+    CASE WHEN named IS NULL THEN call END, CASE WHEN named IS NULL AND call IS NULL THEN unit END) END AS happening
 FROM every
 """
 _LISTED = """
@@ -43,7 +43,7 @@ FROM events WHERE event = 'rows' AND NOT is_plain
 
 
 class InSpark(Relations):
-    """The events of a journal in a session of their own, whose views and settings no other query sees."""
+    """The events of a journal in their own session, whose views and settings other queries do not see."""
 
     def __init__(self, spark: SparkSession, journal: JournalFiles, *, root: str) -> None:
         """Read the lines.
@@ -78,7 +78,7 @@ class InSpark(Relations):
 
     def _written(self, paths: Sequence[str]) -> DataFrame:
         if paths:
-            # One file is not read by several tasks out of order: numbers rise within it.
+            # Tasks read the parts of a file in order, so numbers increase within it.
             query = "value AS line", "_metadata.file_name AS file", "monotonically_increasing_id() AS number"
             lines = self._session.read.text(list(paths), lineSep="\n").selectExpr(*query).where("trim(line) <> ''")
         else:
@@ -89,36 +89,36 @@ class InSpark(Relations):
 
     @staticmethod
     def _alike(written: DataFrame, compacted: DataFrame) -> DataFrame:
-        """Both, with the columns of what is written now: earlier compactions may have fewer."""
+        """Combine both, with the columns of today's lines: earlier compactions may have fewer."""
         for field in written.schema:
             there = compacted[field.name] if field.name in compacted.columns else lit(None)
             compacted = compacted.withColumn(field.name, there.cast(field.dataType))
         return written.unionByName(_without_plain_lines(compacted.select(*written.columns)))
 
     def close(self) -> None:
-        """Free what was kept."""
+        """Free the persisted frames."""
         for frame in self._kept:
             frame.unpersist()
 
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query."""
+        """Yield the rows of a query."""
         yield from self._session.sql(query).toLocalIterator(prefetchPartitions=True)
 
     def define(self, name: str, query: str, *, is_kept: bool) -> None:
-        """Make a view of a query, which is computed once where it is kept."""
+        """Create a view of a query; with `is_kept`, it is computed once."""
         frame = self._session.sql(query)
         if is_kept:
             self._kept.append(frame.persist(StorageLevel.MEMORY_AND_DISK))
         frame.createOrReplaceTempView(name)
 
     def keep(self, name: str, columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> None:
-        """Make a table of rows, in place of an earlier one."""
+        """Create a table of rows, which replaces an earlier one."""
         schema = ", ".join(f"{column} {kind}" for column, kind in columns.items())
         self._session.createDataFrame(list(rows), schema).createOrReplaceTempView(name)
 
 
 def _without_plain_lines(events: DataFrame) -> DataFrame:
-    """The events without the text of lines that nobody reads again."""
+    """Drop the text of lines that are not read again."""
     return events.selectExpr(
         *("CASE WHEN NOT is_plain THEN line END AS line" if each == "line" else each for each in events.columns)
     )

@@ -1,4 +1,4 @@
-"""Shares by segment: a strategy for rollout_sdk that looks at a call's arguments before it looks at the unit."""
+"""Shares by segment: a strategy for rollout_sdk that selects a segment by the call's arguments, then a variant by the unit."""
 
 from rollout_sdk_targeting.rules import Rule, Where
 from rollout_sdk_targeting.strategy import Targeting, rollout_strategies

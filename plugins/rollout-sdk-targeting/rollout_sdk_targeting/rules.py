@@ -1,4 +1,4 @@
-"""What a segment is: conditions on a call's arguments. They never raise, and cost microseconds whatever the argument is."""
+"""Segments, defined by conditions on a call's arguments. Conditions never raise, and take microseconds for any argument."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _LONGEST_NAME = 100
 
 
 def _exact(value: Any) -> tuple[bool, Any]:
-    """A value that equals no other kind of value: to Python, True is 1."""
+    """Return a value that does not equal values of other types: in Python, True == 1."""
     return isinstance(value, bool), value
 
 
-# No regular expressions: one of 27 characters can hold the interpreter for ten seconds.
+# No regular expressions: a pattern of 27 characters can block the interpreter for ten seconds.
 _TESTS: Mapping[Operator, Callable[[Any, Any], bool]] = {
     "eq": lambda found, wanted: _exact(found) == wanted,
     "in": lambda found, wanted: _exact(found) in wanted,
@@ -42,10 +42,10 @@ class Where:
     Attributes:
         argument: A parameter of the model function, or a dotted path into one (keys of mappings, attributes of objects):
             "request.country". In a batch, the parameter that holds the rows is the row.
-        operator: "eq" and "in" compare exactly (case counts; 1, "1" and True are three values), "prefix" and "suffix" look
-            at the ends of a text, "range" at anything ordered.
-        value: For "eq" one value, for "in" a list of them, for "prefix" and "suffix" a text or a list of texts, for "range"
-            two bounds; the lower one is inside, the upper one is not.
+        operator: "eq" and "in" compare exactly (case matters; 1, "1" and True are three different values), "prefix" and
+            "suffix" compare the ends of a text, "range" anything ordered.
+        value: For "eq" one value, for "in" a list of values, for "prefix" and "suffix" a text or a list of texts, for "range"
+            the lower bound, which is included, and the upper bound, which is not.
     """
 
     argument: str
@@ -55,7 +55,7 @@ class Where:
     _wanted: Any = field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what could never match, and prepare the rest."""
+        """Validate the condition, and prepare its value for comparing."""
         if not (isinstance(self.argument, str) and all(self.argument.split("."))):
             raise self._error("names no argument", "It names a parameter, or a dotted path into one. Write 'request.country'.")
         if self.operator not in get_args(Operator):
@@ -64,9 +64,9 @@ class Where:
         object.__setattr__(self, "_wanted", self._prepared())
 
     def matches(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether the condition holds; it does not for an argument that is missing, None or of another type."""
+        """Whether the condition holds; false if the argument is missing, None or of another type."""
         found: Any = arguments
-        # Properties and comparisons are the application's own code, and a rule must not break its call.
+        # Properties and comparisons are code of the application, which may raise; a rule must not break its call.
         try:
             for part in self._path:
                 found = found.get(part) if isinstance(found, Mapping) else getattr(found, part, None)
@@ -79,20 +79,20 @@ class Where:
         if self.operator == "eq":
             return _exact(value)
         if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-            # Sorted, because a set comes in another order in every process, and the rules' text names the phase.
+            # Sorted, because a set's order differs between processes, and the phase's name is a hash of the rules' text.
             value = tuple(sorted(value, key=repr) if isinstance(value, set | frozenset) else value)
             object.__setattr__(self, "value", value)
         if self.operator == "in":
             if not (value and isinstance(value, tuple) and all(isinstance(each, Hashable) for each in value)):
-                raise self._error("has no list of values", "in looks for the argument in a list. Write ['BE', 'NL'].")
+                raise self._error("has no list of values", "The operator 'in' needs a list of values. Write ['BE', 'NL'].")
             return frozenset(map(_exact, value))
         if self.operator == "range":
             if not (isinstance(value, tuple) and len(value) == 2 and _ascends(*value)):
-                raise self._error("has no range", "range goes from the first value to below the second. Write [18, 30].")
+                raise self._error("has no range", "A range is from the first value to below the second. Write [18, 30].")
             return value
         texts = value if isinstance(value, tuple) else (value,)
         if not (texts and all(isinstance(text, str) and text for text in texts)):
-            raise self._error("has no text to look for", f"{self.operator} has a text, or a list of texts. Write ['a', 'b'].")
+            raise self._error("has no text", f"{self.operator!r} needs a text, or a list of texts. Write ['a', 'b'].")
         return texts
 
     def _error(self, what: str, rule: str) -> ConfigurationError:
@@ -108,10 +108,10 @@ def _ascends(low: Any, high: Any) -> bool:
 
 
 def parse_shares(shares: Shares, owner: str) -> float | Mapping[str, float]:
-    """Shares as numbers from 0 to 1.
+    """Return shares as numbers from 0 to 1.
 
     Raises:
-        ConfigurationError: One is no share.
+        ConfigurationError: One is not a share.
     """
     if not isinstance(shares, Mapping):
         return parse_share(shares, f"share of {owner}")
@@ -129,7 +129,8 @@ def _condition(where: Any) -> Where:
     if isinstance(where, Where):
         return where
     raise ConfigurationError(
-        f"{where!r:.60} is no condition of a rule. A rule has a Where, or a list of them. Write Where('country', 'eq', 'NL')."
+        f"{where!r:.60} is not a condition of a rule. A rule has a Where, or a list of them. "
+        "Write Where('country', 'eq', 'NL')."
     )
 
 
@@ -138,9 +139,9 @@ class Rule:
     """A segment and its share: `Rule("benelux", Where("country", "in", ["BE", "NL", "LU"]), "10%")`.
 
     Attributes:
-        name: What its calls are recorded under, as their reason.
-        where: A condition, or several that must all hold; an empty list means every call.
-        share: Share of the candidate, or with several candidates the share of each by name.
+        name: Name of the segment: the reason with which its calls are recorded.
+        where: A condition, or several that must all hold; an empty list matches every call.
+        share: Share of the candidate; with several candidates, the share of each by name.
     """
 
     name: str
@@ -148,11 +149,11 @@ class Rule:
     share: Shares
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a name that could not stand in records, and a share that is none."""
+        """Validate the name and the share."""
         name = self.name
         if not (isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME):
             raise ConfigurationError(
-                f"A rule of Targeting is named {name!r:.60}. Its name is the reason in every record. "
+                f"A rule of Targeting is named {name!r:.60}. The name is the reason in every record. "
                 f"Choose a printable text of at most {_LONGEST_NAME} characters."
             )
         object.__setattr__(self, "share", parse_shares(self.share, f"rule {name!r}"))

@@ -1,4 +1,4 @@
-"""The strategy: the first rule that matches a call gives its shares."""
+"""The strategy: a call gets the shares of the first rule that matches it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from rollout_sdk_targeting.rules import Rule, Shares, parse_shares
 __all__ = ["DEFAULT", "Targeting", "rollout_strategies"]
 
 DEFAULT = "default"
-"""Name of the segment of the calls that no rule matches."""
+"""Name of the segment for calls that no rule matches."""
 
 _FIXED = "override"
-"""The SDK's reason for calls that are not left to chance: they are recorded, and never analysed."""
+"""The SDK's reason for calls that are not randomised: they are recorded, and never analysed."""
 
 
 def _rules(rules: Any) -> tuple[Rule, ...]:
@@ -37,7 +37,7 @@ def _rule(rule: Any) -> Rule:
     if isinstance(rule, Rule):
         return rule
     raise ConfigurationError(
-        f"{rule!r:.60} is no rule of Targeting. A rule names a segment and its share. Write Rule(name, Where(...), '10%')."
+        f"{rule!r:.60} is not a rule of Targeting. A rule names a segment and its share. Write Rule(name, Where(...), '10%')."
     )
 
 
@@ -51,7 +51,7 @@ def _names(names: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 @define
 class _Segment:
-    """A rule (None: everybody else), the lanes of its shares, and the decision for each variant, made once."""
+    """A rule (None: all other calls), its shares as a phase, and the decision for each variant, created once."""
 
     rule: Rule | None
     phase: Phase
@@ -64,20 +64,20 @@ class _Segment:
 
 @frozen
 class Targeting:
-    """Each segment of the traffic has a share of its own: `Targeting([Rule("nl", Where("country", "eq", "NL"), "10%")])`.
+    """Gives each segment of the traffic its own share: `Targeting([Rule("nl", Where("country", "eq", "NL"), "10%")])`.
 
-    The first rule that matches a call gives its shares. A unit has one place on the unit interval for all segments: it keeps
-    its variant, raising a share only moves units to the candidate, and a unit that moves to a segment with a larger share
+    A call gets the shares of the first rule that matches it. A unit has one place on the unit interval for all segments: it
+    keeps its variant, raising a share only moves units to the candidate, and a unit that moves to a segment with a larger share
     does not lose the candidate.
 
-    Only calls that are left to chance are evidence: those of a segment with 0 % or 100 % are recorded and not analysed. And
-    segments with different shares must not be pooled (whoever gets the candidate more often would count more on its side),
-    so that the analysed ones have the same shares.
+    Only randomised calls are evidence: those of a segment with 0 % or 100 % are recorded and not analysed. Segments with
+    different shares must not be pooled (a segment that gets the candidate more often would have more weight on the candidate's
+    side), so all analysed segments must have the same shares.
 
     Attributes:
         rules: The rules, in order.
         default_share: Share of the candidate, or of each by name, in calls that no rule matches.
-        analysed: Names of the segments that are analysed ("default" is the last one); by default all that are left to chance.
+        analysed: Names of the analysed segments ("default" is the last one); by default, all that are randomised.
     """
 
     name = "targeting"
@@ -88,33 +88,33 @@ class Targeting:
     _planned: dict[tuple[str, tuple[str, ...]], list[_Segment]] = field(init=False, factory=dict, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse rules that records could not tell apart."""
+        """Validate names: records distinguish segments by them."""
         names = [*(rule.name for rule in self.rules), DEFAULT]
         for name, number in Counter(names).items():
             if number > 1 or name in EXCLUDED_REASONS:
-                why = "is the name of two segments" if number > 1 else "means calls to leave out, to the SDK"
+                why = "is the name of two segments" if number > 1 else "is the SDK's name for calls that are not analysed"
                 raise ConfigurationError(
-                    f"A rule of Targeting is named {name!r}, which {why}. Records tell segments apart by their names. "
+                    f"A rule of Targeting is named {name!r}, which {why}. Records distinguish segments by their names. "
                     "Choose another name."
                 )
         for name in self.analysed or ():
             if name not in names:
                 raise ConfigurationError(
-                    f"analysed= of Targeting names {name!r:.60}, which is no segment. It lists segments by name. "
+                    f"analysed= of Targeting names {name!r:.60}, which is not a segment. It lists segments by name. "
                     f"They are: {', '.join(names)}."
                 )
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str]) -> Targeting:
-        """The strategy that a TOML file describes: the attributes of this class, with a table `[[rules]]` for each rule.
+        """Read a strategy from a TOML file: the attributes of this class, with a table `[[rules]]` for each rule.
 
         Raises:
-            ConfigurationError: The file cannot be read, or does not describe one.
+            ConfigurationError: The file cannot be read, or does not describe a strategy.
         """
         return cls(**_read(path))
 
     def rollout_phases(self, control: str, candidates: tuple[str, ...]) -> Sequence[Phase]:
-        """One phase, with the shares of the analysed segments; its name tells one set of rules from another.
+        """Return one phase, with the shares of the analysed segments. Its name identifies the set of rules.
 
         Raises:
             ConfigurationError: Shares do not fit the candidates, or those of the analysed segments differ.
@@ -130,8 +130,8 @@ class Targeting:
             if segment.phase.shares != first.shares:
                 raise ConfigurationError(
                     f"Targeting gives {first.name!r} and {segment.phase.name!r} different shares. Segments that are analysed "
-                    "together have the same shares. Make them alike, give each a rollout of its own, or say which one is "
-                    f"analysed: analysed=[{first.name!r}]."
+                    "together must have the same shares. Give them the same share, give each its own rollout, or choose which "
+                    f"one is analysed: analysed=[{first.name!r}]."
                 )
         for segment in segments:
             self._decide(segment, analysed=segment in evidence)
@@ -141,10 +141,10 @@ class Targeting:
         return [Phase(f"rules {rules}", shares, control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision | None:
-        """The variant in whose lane of its segment the unit lies; the reason is the rule's name."""
+        """Decide by the shares of the first matching rule, whose name is the reason."""
         try:
             arguments = request.arguments
-        # There is no call to look at (controller.assign), or one that the control itself will refuse.
+        # There is no call (controller.assign), or the arguments do not fit the function and the control will raise as well.
         except TypeError:
             return None
         *ruled, rest = self._planned[request.control, request.candidates]
@@ -157,7 +157,7 @@ class Targeting:
         name, share = (DEFAULT, self.default_share) if rule is None else (rule.name, rule.share)
         owner = f"The segment {name!r} of Targeting"
         if not isinstance(share, Mapping):
-            # Nobody is nobody, of however many candidates.
+            # A share of 0 may stand for any number of candidates.
             if share and len(candidates) > 1:
                 raise ConfigurationError(
                     f"{owner} has one share for {len(candidates)} candidates. Each candidate needs its own. "
@@ -176,12 +176,12 @@ class Targeting:
     def _decide(segment: _Segment, *, analysed: bool) -> None:
         for variant, share in segment.phase.all_shares.items():
             reason = segment.phase.name if analysed else _FIXED
-            # A variant without a share is never drawn, but for a rounding of the lanes.
+            # A variant with a share of 0 is drawn only through rounding; a propensity must still be above 0.
             segment.decisions[variant] = Decision(variant, reason, share or 1.0, share=share)
 
 
 class TargetingFromFile(Targeting):
-    """What `strategy="targeting"` builds: the rules of the file in ROLLOUT_TARGETING; without it, nobody has the candidate."""
+    """Built for `strategy="targeting"`: the rules of the file in ROLLOUT_TARGETING; without it, no user gets the candidate."""
 
     def __init__(self) -> None:
         path = os.environ.get("ROLLOUT_TARGETING")
@@ -189,18 +189,18 @@ class TargetingFromFile(Targeting):
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arguments of `Targeting` in a TOML file, tried."""
+    """Return the arguments of `Targeting` from a TOML file, after validation."""
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         Targeting(**content)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigurationError(
             f"The targeting rules in {os.fspath(path)!r} cannot be used: {error}. "
-            "The file has default_share, analysed, and a table [[rules]] with name, where and share for each. Fix the file."
+            "A file has default_share, analysed, and a table [[rules]] with name, where and share for each rule. Fix the file."
         ) from error
     return content
 
 
 def rollout_strategies() -> Mapping[str, type]:
-    """The strategy of this distribution, by its entry-point name."""
+    """Return the strategy of this distribution, by its entry-point name."""
     return {"targeting": TargetingFromFile}

@@ -264,7 +264,7 @@ def test_by_its_name_it_reads_the_file_that_the_environment_names(tmp_path, monk
         ("not toml", "Expected '='"),
         ("defaultshare = 1", "defaultshare"),
         ("rules = 'all'", "They are a list"),
-        ("rules = ['all']", "is no rule"),
+        ("rules = ['all']", "is not a rule"),
         ("[[rules]]\nname='x'", "missing 2 required positional arguments"),
         ("[[rules]]\nname='x'\nwhere={argument='a', operator='regex', value='.*'}\nshare=1", "The operators are"),
     ],
@@ -297,8 +297,8 @@ def test_a_file_that_is_not_there_is_a_clear_error(tmp_path):
         ("a", "in", "NL", "no list of values"),
         ("a", "in", [], "no list of values"),
         ("a", "in", [["NL"]], "no list of values"),
-        ("a", "prefix", "", "no text to look for"),
-        ("a", "suffix", 3, "no text to look for"),
+        ("a", "prefix", "", "has no text"),
+        ("a", "suffix", 3, "has no text"),
         ("a", "range", [1], "no range"),
         ("a", "range", [2, 1], "no range"),
         ("a", "range", [1, "b"], "no range"),
@@ -318,7 +318,7 @@ def test_a_name_that_records_could_not_hold_is_refused(name):
 
 @pytest.mark.parametrize("where", ["country", None, [1]])
 def test_a_rule_needs_conditions(where):
-    with pytest.raises(ConfigurationError, match="is no condition"):
+    with pytest.raises(ConfigurationError, match="is not a condition"):
         Rule("r", where, 0.5)
 
 

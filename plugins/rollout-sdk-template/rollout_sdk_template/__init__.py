@@ -12,11 +12,11 @@ __all__ = ["Failures", "JSONFileStore", "OnlyFor", "rollout_open_store", "rollou
 
 
 def rollout_strategies() -> Mapping[str, type]:
-    """The strategy by its entry-point name: `strategy="template"`."""
+    """Return the strategy by its entry-point name: `strategy="template"`."""
     return {"template": OnlyFor}
 
 
 def rollout_open_store(url: str) -> JSONFileStore | None:
-    """The store at `template:///var/lib/app/rollouts.json`."""
+    """Return the store at an address such as `template:///var/lib/app/rollouts.json`."""
     _, separator, path = url.partition("://")
     return JSONFileStore(path) if separator and path else None

@@ -10,24 +10,24 @@ __all__ = ["Failures"]
 
 
 class Failures:
-    """Counts failed runs by rollout and variant, and notes what became of each rollout: `counts` and `statuses`.
+    """Counts failed runs by rollout and variant, and keeps the last status of each rollout: `counts` and `statuses`.
 
-    Its hooks are called in a thread of their own, after the call: they may be slow, and may call servers (with a time-out).
+    Its hooks are called in their own thread, after the call: they may be slow, and may call servers (with a time-out).
     """
 
     name = "template-failures"
 
     def __init__(self) -> None:
-        """Nothing has failed yet."""
+        """Start with no failures."""
         self.counts: Counter[tuple[str, str]] = Counter()
         self.statuses: dict[str, str] = {}
 
     def rollout_routed(self, event: RoutedEvent) -> None:
-        """Count the runs of a call that raised."""
+        """Count the failed runs of a call."""
         for run in event.runs:
             if run.error is not None:
                 self.counts[event.decision.rollout, run.variant] += 1
 
     def rollout_transitioned(self, event: TransitionedEvent) -> None:
-        """Note what became of a rollout."""
+        """Keep the rollout's new status."""
         self.statuses[event.rollout] = event.status

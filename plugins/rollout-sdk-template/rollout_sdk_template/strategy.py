@@ -11,7 +11,7 @@ __all__ = ["OnlyFor"]
 
 
 class OnlyFor:
-    """Gives a share of the units of some countries the candidate, and everybody else the control: `OnlyFor("NL", share="10%")`.
+    """Gives the candidate to a share of some countries' units, and the control to all others: `OnlyFor("NL", share="10%")`.
 
     The function has a parameter `country`. Calls from other countries are recorded, and not analysed.
     """
@@ -19,7 +19,7 @@ class OnlyFor:
     name = "only-for"
 
     def __init__(self, *countries: str, share: Share = 0.5) -> None:
-        """Keep the arguments under their names: they are part of the rollout's fingerprint.
+        """Keep the arguments under their own names: they are part of the rollout's fingerprint.
 
         Raises:
             ConfigurationError: The share is not between 0 and 1.
@@ -35,19 +35,19 @@ class OnlyFor:
         """
         if len(candidates) != 1:
             raise ConfigurationError(
-                f"OnlyFor got {len(candidates)} candidates: {', '.join(candidates)}. It has one share, for one candidate. "
+                f"OnlyFor got {len(candidates)} candidates: {', '.join(candidates)}. It has a share for one candidate. "
                 "Pass candidate=."
             )
         return [Phase(f"{self.share:.0%} of {','.join(self.countries) or 'nowhere'}", {candidates[0]: self.share}, control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision | None:
-        """Decide by the unit's point, so that a unit keeps its variant and a larger share takes nobody's candidate away."""
+        """Decide by the unit's point: a unit keeps its variant, and a larger share only moves units to the candidate."""
         try:
             country = request.arguments["country"]
-        # controller.assign(unit) has no arguments, and a call that the control itself will refuse has none to bind.
+        # controller.assign(unit) has no arguments, and those of a call may not fit the function, which then raises itself.
         except (TypeError, KeyError):
             return None
         if country in self.countries:
             return request.phase.split.decide(request.point)
-        # Not drawn by chance, so it is "override"; made once, because a new decision is checked on every call.
+        # It is not random, hence "override"; created once, because a new decision is validated on every call.
         return self._elsewhere.setdefault(request.control, Decision(request.control, "override"))

@@ -1,15 +1,36 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
 -- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and the function
 -- key_of(text), a number of 63 bits. `many` is how many calls a row stands for: 1, or more where calls were
--- drawn under overload; `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
+-- drawn under overload; units come in up to 64 lists for each arm, by their buckets, because a list of an engine has an end;
+-- `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
 -- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
 -- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
--- a limit they are infinite. Views are made in this order, `once` in place of `numbered` where no outcome is there twice.
+-- a limit they are infinite. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there
+-- twice. Arms have a number: grouping by it takes a third of the time that their four names take.
 
 -- table: special
 SELECT call FROM events WHERE event = 'decision' AND NOT is_plain AND call IS NOT NULL
 UNION ALL
 SELECT key_of(id) AS call FROM listed;
+
+-- table: arms
+SELECT *, ROW_NUMBER() OVER (ORDER BY rollout, fingerprint, phase, variant, excluded) AS arm
+FROM (
+    SELECT rollout, fingerprint, phase, variant, excluded, MAX(strategy) AS strategy, MAX(share) AS share, COUNT(*) AS kept,
+        SUM(closed * many) AS closed, SUM(CASE WHEN fell_back = 1 THEN many ELSE 0 END) AS fell_back, MIN(t) AS first_s,
+        MAX(t) AS last_s
+    FROM events
+    WHERE event = 'decision' AND is_plain
+    GROUP BY rollout, fingerprint, phase, variant, excluded
+) each_arm;
+
+-- table: calls
+SELECT CAST(a.arm AS INTEGER) AS arm, a.excluded, d.call, d.cluster, CAST(d.bucket & 511 AS SMALLINT) AS bucket,
+    CAST(d.many AS INTEGER) AS many, d.t, d.run_s
+FROM events d
+JOIN arms a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint AND d.phase = a.phase AND d.variant = a.variant
+    AND d.excluded = a.excluded
+WHERE d.event = 'decision' AND d.is_plain;
 
 -- view: numbered
 SELECT *, ROW_NUMBER() OVER (PARTITION BY happening ORDER BY file, number) AS copy FROM events WHERE event = 'outcome';
@@ -31,7 +52,7 @@ SELECT COUNT(*) - COUNT(DISTINCT happening) AS copies FROM events WHERE event = 
 
 -- name: repeated_calls
 SELECT COUNT(*) - COUNT(DISTINCT call) AS copies
-FROM (SELECT call FROM events WHERE event = 'decision' AND is_plain UNION ALL SELECT call FROM special) calls;
+FROM (SELECT call FROM calls UNION ALL SELECT call FROM special) every_call;
 
 -- name: repeated_shadows
 SELECT SUM(kept - 1) AS copies
@@ -58,21 +79,19 @@ SELECT file, line FROM events WHERE NOT is_plain AND line IS NOT NULL AND (event
 SELECT rollout, fingerprint, id, metric, value, item, is_position, many, t FROM outcomes WHERE is_of_rows;
 
 -- name: visits
-SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded
+SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket
 FROM events JOIN waiting ON events.rollout = waiting.rollout AND events.unit = waiting.unit
 WHERE event = 'decision' AND is_plain;
 
 -- name: of_plain_calls
-SELECT sought.id, rollout, fingerprint, phase, variant, cluster, many, excluded
+SELECT sought.id, rollout, fingerprint, phase, variant, cluster, bucket, many, excluded
 FROM events JOIN sought ON events.call = key_of(sought.id)
 WHERE event = 'decision' AND is_plain;
 
--- name: arms
-SELECT rollout, fingerprint, phase, variant, MAX(strategy) AS strategy, MAX(share) AS share, COUNT(*) AS kept,
-    SUM(closed * many) AS closed, SUM(CASE WHEN fell_back = 1 THEN many ELSE 0 END) AS fell_back, MIN(t) AS first_s, MAX(t) AS last_s
-FROM events
-WHERE event = 'decision' AND is_plain AND NOT excluded
-GROUP BY rollout, fingerprint, phase, variant;
+-- name: arm_sums
+SELECT rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s
+FROM arms
+WHERE NOT excluded;
 
 -- name: excluded
 SELECT rollout, fingerprint, MAX(strategy) AS strategy, reason, COUNT(*) AS kept, SUM(many) AS calls
@@ -81,10 +100,17 @@ WHERE event = 'decision' AND is_plain AND excluded
 GROUP BY rollout, fingerprint, reason;
 
 -- name: units
-SELECT rollout, fingerprint, phase, variant, cluster, CAST(SUM(many) AS BIGINT) AS calls, MIN(t) AS first_s
-FROM events
-WHERE event = 'decision' AND is_plain AND NOT excluded
-GROUP BY rollout, fingerprint, phase, variant, cluster;
+SELECT rollout, fingerprint, phase, variant, clusters, calls, firsts_s
+FROM (
+    SELECT arm, ARRAY_AGG(cluster) AS clusters, ARRAY_AGG(calls) AS calls, ARRAY_AGG(first_s) AS firsts_s
+    FROM (
+        SELECT arm, cluster, CAST(SUM(many) AS BIGINT) AS calls, MIN(t) AS first_s, MIN(bucket & 63) AS part
+        FROM calls
+        WHERE NOT excluded
+        GROUP BY arm, cluster
+    ) each_unit
+    GROUP BY arm, part
+) lists JOIN arms ON lists.arm = arms.arm;
 
 -- name: faults
 SELECT rollout, fingerprint, phase, variant, 'error' AS kind, run_error AS name, SUM(many) AS calls
@@ -104,18 +130,42 @@ WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
 -- name: latencies
-SELECT rollout, fingerprint, phase, variant, ran, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket % 512) AS buckets
-FROM events
-WHERE event = 'decision' AND is_plain AND NOT excluded AND run_s IS NOT NULL
-GROUP BY rollout, fingerprint, phase, variant, ran, many;
+SELECT rollout, fingerprint, phase, variant, many, runs_s, buckets
+FROM (
+    SELECT arm, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket) AS buckets
+    FROM calls
+    WHERE NOT excluded AND run_s IS NOT NULL
+    GROUP BY arm, many
+) lists JOIN arms ON lists.arm = arms.arm;
 
 -- name: values
-SELECT COALESCE(d.rollout, o.rollout) AS rollout, COALESCE(d.fingerprint, o.fingerprint) AS fingerprint, d.phase, d.variant,
-    d.excluded, o.metric, d.cluster, SUM(o.value * GREATEST(d.many, o.many)) AS total,
-    CAST(SUM(GREATEST(d.many, o.many)) AS BIGINT) AS outcomes, MIN(o.value) AS low, MAX(o.value) AS high, COUNT(*) AS kept
-FROM outcomes o LEFT JOIN (SELECT * FROM events WHERE event = 'decision' AND is_plain) d ON o.call = d.call
-WHERE d.call IS NOT NULL OR NOT o.is_of_rows
-GROUP BY COALESCE(d.rollout, o.rollout), COALESCE(d.fingerprint, o.fingerprint), d.phase, d.variant, d.excluded, o.metric, d.cluster;
+SELECT COALESCE(arms.rollout, lists.rollout) AS rollout, COALESCE(arms.fingerprint, lists.fingerprint) AS fingerprint, phase,
+    variant, excluded, metric, clusters, totals, outcomes, low, high, lists.kept
+FROM (
+    SELECT arm, rollout, fingerprint, metric, ARRAY_AGG(cluster) AS clusters, ARRAY_AGG(total) AS totals,
+        ARRAY_AGG(outcomes) AS outcomes, MIN(low) AS low, MAX(high) AS high, SUM(kept) AS kept
+    FROM (
+        SELECT c.arm, CASE WHEN c.arm IS NULL THEN o.rollout END AS rollout,
+            CASE WHEN c.arm IS NULL THEN o.fingerprint END AS fingerprint, o.metric, c.cluster,
+            SUM(o.value * GREATEST(c.many, o.many)) AS total, CAST(SUM(GREATEST(c.many, o.many)) AS DOUBLE) AS outcomes,
+            MIN(o.value) AS low, MAX(o.value) AS high, COUNT(*) AS kept, MIN(c.bucket & 63) AS part
+        FROM outcomes o LEFT JOIN calls c ON o.call = c.call
+        WHERE c.arm IS NOT NULL OR NOT o.is_of_rows
+        GROUP BY c.arm, CASE WHEN c.arm IS NULL THEN o.rollout END, CASE WHEN c.arm IS NULL THEN o.fingerprint END, o.metric,
+            c.cluster
+    ) each_unit
+    GROUP BY arm, rollout, fingerprint, metric, part
+) lists LEFT JOIN arms ON lists.arm = arms.arm;
+
+-- name: graded
+SELECT rollout, fingerprint, phase, variant, metric, many, each_value, buckets
+FROM (
+    SELECT c.arm, o.metric, GREATEST(c.many, o.many) AS many, ARRAY_AGG(o.value) AS each_value, ARRAY_AGG(c.bucket) AS buckets
+    FROM outcomes o JOIN calls c ON o.call = c.call
+    WHERE NOT c.excluded
+        AND o.metric IN (SELECT metric FROM events WHERE event = 'outcome' AND (NOT is_plain OR (value <> 0 AND value <> 1)))
+    GROUP BY c.arm, o.metric, GREATEST(c.many, o.many)
+) lists JOIN arms ON lists.arm = arms.arm;
 
 -- name: ends
 SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END AS error,

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 from rollout_sdk.control.stores.guarded import GuardedStore, UnavailableStore
 from rollout_sdk.control.stores.memory import MemoryStore
 from rollout_sdk.control.stores.opening import open_store
-from rollout_sdk.control.stores.validation import checked_document, checked_name, checked_number, checked_text, parsed, plain
+from rollout_sdk.control.stores.validation import (
+    checked_document,
+    checked_name,
+    checked_number,
+    checked_text,
+    checked_timeout,
+    parsed,
+    plain,
+)
 from rollout_sdk.plugins.store_protocol import Gathered, NotifyingStore, StateStore, Stored
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ __all__ = [
     "checked_name",
     "checked_number",
     "checked_text",
+    "checked_timeout",
     "open_store",
     "parsed",
     "plain",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from json import dumps, loads
 from typing import Any
 
-from rollout_sdk.exceptions import StoreError
+from rollout_sdk.exceptions import ConfigurationError, StoreError
 
 __all__ = [
     "LARGEST_NUMBER",
@@ -15,6 +15,7 @@ __all__ = [
     "checked_name",
     "checked_number",
     "checked_text",
+    "checked_timeout",
     "is_unicode",
     "parsed",
     "plain",
@@ -25,6 +26,7 @@ LARGEST_NUMBER = 2**53 - 1
 """Larger numbers are not exact in stores with floating-point numbers, such as Lua scripts in Redis."""
 
 _LONGEST_NAME = 200
+_LONGEST_TIMEOUT_S = 10.0
 
 
 def checked_name(what: str, name: str) -> str:
@@ -66,6 +68,28 @@ def checked_number(what: str, number: int, *, above: int = -1) -> int:
             "Count on from the loaded one."
         )
     return number
+
+
+def checked_timeout(store: str, timeout_s: object) -> float:
+    """Return the time-out of a store on a server, in seconds, after validation.
+
+    Args:
+        store: The store as messages show it: without login and options.
+        timeout_s: A number, or its text in an address.
+
+    Raises:
+        ConfigurationError: It is not a number above 0 and at most 10.
+    """
+    try:
+        seconds = float(timeout_s) if isinstance(timeout_s, int | float | str) and not isinstance(timeout_s, bool) else 0.0
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_TIMEOUT_S:
+        raise ConfigurationError(
+            f"The store {store!r:.80} has timeout_s={timeout_s!r:.20}. It must be a number of seconds above 0 and at most "
+            f"{_LONGEST_TIMEOUT_S:g}, because an operator waits for it. Leave it at 1."
+        )
+    return seconds
 
 
 def checked_document(expected: int | None, document: Mapping[str, Any]) -> tuple[int, int, str]:

@@ -88,7 +88,7 @@ class ShadowRows(ShadowRun):
 
     def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
         """End the run and report it for each row."""
-        # Built once, and before the run is claimed: whoever waits for the runs waits for this too.
+        # Built once, and before the run is claimed, so that code that waits for the runs waits for this, too.
         if self._calls is None:
             self._calls = list(self.calls)
         return super().end(end, result, error=error)

@@ -36,7 +36,7 @@ class DecidedRows(Sequence[Call]):
         covariates: For each row, its covariate, or NaN; None if no row has one.
         decided: For each row, the seconds that its decision took; None if that is not measured.
         points: For each row, its unit's point; None if it follows from the digest alone.
-        said_units: For each row, its unit as it was given; None if nobody wants to know.
+        said_units: For each row, its unit as it was given; None if it is not kept.
     """
 
     __slots__ = (

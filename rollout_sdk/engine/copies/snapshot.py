@@ -131,7 +131,7 @@ class StreamCopy:
         self.items: list[Any] | None = []
         self._most = most
         self._isolate = isolate
-        # Of most controls, nobody knows before they have answered that the answer is no stream.
+        # For most controls, only the answer itself shows that it is not a stream.
         self._snapshot: Snapshot | None = None
 
     @property

@@ -66,7 +66,13 @@ def hand_to_judge(run: Finished, result: Result) -> None:
         if not is_drawn(id_, call.rate) or (lane is not None and not is_sampled(id_, lane.judge.sample)):
             return
         if rollout.audited is not None and is_drawn_for_people(id_, rollout.audit):
-            about = {"t": decision.time_s, "variant": run.variant, "reason": None, "difference": None}
+            about = {
+                "t": decision.time_s,
+                "variant": run.variant,
+                "fingerprint": decision.fingerprint,
+                "reason": None,
+                "difference": None,
+            }
             rollout.audited.offer((pair.value, result.value), run.request.arguments, about, id_)
         if lane is not None:
             done = partial(_record, rollout, decision, call.rate, run.variant, lane.judge.name)

@@ -103,12 +103,12 @@ class SharedSpending:
         is_reserved = False
         try:
             self._publish()
-            # Others may have announced something meanwhile, without having seen this.
+            # Other processes may have published in the meantime, without having seen this.
             why = self._refusal(amount, self._others(), reserved, running)
             is_reserved = why is None
         finally:
             if not is_reserved:
-                # If the store fails now, the next announcement corrects what it was told.
+                # If the store fails now, the next publication corrects what it has.
                 self._reserved, self._running = reserved, running
         if why is None:
             return amount
@@ -192,13 +192,13 @@ class SharedSpending:
             StoreError: The store did not answer.
         """
         parts = self._store.gather(self._key, self._period).parts
-        told = [loads(text) for (writer, name), text in parts.items() if name == _PART and writer != self._writer]
-        late = [each for each in told if self._now_s - each["t"] > self._patience_s]
-        alive = [each for each in told if self._now_s - each["t"] <= self._patience_s]
+        published = [loads(text) for (writer, name), text in parts.items() if name == _PART and writer != self._writer]
+        late = [each for each in published if self._now_s - each["t"] > self._patience_s]
+        alive = [each for each in published if self._now_s - each["t"] <= self._patience_s]
         return _Others(
             # What a process had reserved when it died, it may have spent.
-            spent=sum(each["spent"] for each in told) + sum(each["reserved"] for each in late),
+            spent=sum(each["spent"] for each in published) + sum(each["reserved"] for each in late),
             reserved=sum(each["reserved"] for each in alive),
             running=sum(each["running"] for each in alive),
-            largest=max((each["largest"] for each in told), default=0.0),
+            largest=max((each["largest"] for each in published), default=0.0),
         )

@@ -287,7 +287,13 @@ class ShadowRun:
                     continue
                 difference = None if found.difference is None else float(found.difference)
                 decision = call.full_decision()
-                about = {"t": decision.time_s, "variant": self.variant, "reason": found.reason, "difference": difference}
+                about = {
+                    "t": decision.time_s,
+                    "variant": self.variant,
+                    "fingerprint": decision.fingerprint,
+                    "reason": found.reason,
+                    "difference": difference,
+                }
                 # The arguments of a batch are those of all its rows.
                 arguments = None if self.rollout.by_row else self.request.arguments
                 kept.offer((ours, theirs), arguments, about, decision.id)
