@@ -138,8 +138,8 @@ def sensitivities(queries: list[tuple[np.ndarray, np.ndarray]], impressions: int
             for name, design in DESIGNS.items():
                 # A coin for every two positions at most: few enough lists to go through them all.
                 most = 2 ** (LENGTH // 2) * len(made) if isinstance(design, TeamDraft) else impressions
-                told = simulate_interleaving(made, design, model, impressions=most, k=LENGTH, seed=1)
-                found[pair, users, name] = told.credit
+                simulated = simulate_interleaving(made, design, model, impressions=most, k=LENGTH, seed=1)
+                found[pair, users, name] = simulated.credit
             for name in signs:
                 signs[name] += found[pair, users, name].mean * truth > 0
 

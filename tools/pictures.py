@@ -1,7 +1,7 @@
 """Draws the pictures of docs/looking.md, as a report draws them: an A/B test on real clicks, and a canary that is stopped.
 
 The A/B test has the clicks of two policies in the Open Bandit data (Saito et al., NeurIPS 2021): 157 of 30,000 and 130 of
-30,000, spread over a week. Times are those of a clock that only moves when it is told to, so the pictures are always the same.
+30,000, spread over a week. Times come from a simulated clock, so the pictures are always the same.
 
 python -m tools.pictures docs
 """

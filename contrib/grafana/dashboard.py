@@ -174,7 +174,7 @@ def _shadows() -> Iterator[timeseries.Panel]:
 
 
 def _transitions() -> table.Panel:
-    # Every process counts every change, whoever made it; a start is its own.
+    # Every process counts every change, from any source; a start is its own.
     starts = f'sum by ({_CHANGE}) (rollout_transitions_total{{{_OF},rollout_transition_action="start"}})'
     query = prometheus.Dataquery().expr(f"max by ({_CHANGE}) ({_CHANGES}) or {starts}")
     return (

@@ -30,7 +30,7 @@ from rollout_sdk.analysis.report import (
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
 from rollout_sdk.journal.following import Following
-from rollout_sdk.runtime.audits import Label, label_in
+from rollout_sdk.runtime.audits import Label, Pair, label_in
 
 __all__ = ["Live"]
 
@@ -156,11 +156,11 @@ class Live:
         self._announced: OrderedDict[str, None] = OrderedDict()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
-        self._labels: OrderedDict[str, Label] = OrderedDict()
+        self._labels: OrderedDict[Pair, Label] = OrderedDict()
 
     @property
-    def labels(self) -> Mapping[str, Label]:
-        """What people have said about pairs of answers, by the decision's id: the latest of it."""
+    def labels(self) -> Mapping[Pair, Label]:
+        """What people have said about pairs of answers, by the pair: the latest of it."""
         return self._labels
 
     def read(self) -> bool:
@@ -171,7 +171,7 @@ class Live:
             if record["event"] == "transition" and self._is_announced(record.get("id")):
                 continue
             if (label := label_in(record)) is not None:
-                self._labels[label.id] = label
+                self._labels[label.pair] = label
                 if len(self._labels) > _MOST_LABELS:
                     self._labels.popitem(last=False)
             which = self._judges.take(record)

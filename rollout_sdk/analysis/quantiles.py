@@ -86,8 +86,6 @@ def _intervals(sample: Sample, counts: Collection[float], *, is_void: bool) -> I
     if is_void or effective_units(counts)[0] < MIN_EFFECTIVE_UNITS:
         yield from ((estimate, -math.inf, math.inf) for estimate in estimates)
         return
-    calls = sample.by_bucket()
     for q, estimate in zip(_QUANTILES, estimates, strict=True):
-        above = sample.above(estimate)
-        effect = design_effect(((count - above[bucket], count) for bucket, count in calls.items()), q)
+        effect = design_effect(sample.below(estimate).values(), q)
         yield estimate, *quantile_interval(ordered, q, alpha=_ALPHA / 2, effect=effect)

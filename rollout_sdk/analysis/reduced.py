@@ -217,10 +217,10 @@ class _Reduction:
         for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
-        for rollout, fingerprint, phase, variant, many, values, buckets in relations.reduced("latencies"):
+        for rollout, fingerprint, phase, variant, bucket, many, values in relations.reduced("latencies"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 # A run of another variant is not plain, or not measured.
-                arm.latency_s[variant].extend(values, buckets, many)
+                arm.latency_s[variant].extend(values, bucket, many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
@@ -265,9 +265,9 @@ class _Reduction:
                     gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += int(kept)
             elif (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 arm.add_outcomes(metric, units, totals, outcomes, (low, high))
-        for rollout, fingerprint, phase, variant, metric, many, each, buckets in self._relations.reduced("graded"):
+        for rollout, fingerprint, phase, variant, metric, bucket, many, each in self._relations.reduced("graded"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                arm.values[metric].extend(each, buckets, many)
+                arm.values[metric].extend(each, bucket, many)
 
     def _segments(self) -> None:
         if not self._asked:

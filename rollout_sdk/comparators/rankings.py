@@ -22,7 +22,7 @@ def _items(answer: Any, key: _Key) -> list[Hashable]:
     """Return the items' keys, each at its first place.
 
     Raises:
-        TypeError: The answer is a frame, or no list of items that can be told apart.
+        TypeError: The answer is a frame, or not a list of distinguishable items.
     """
     if column_names(answer) is not None:
         raise TypeError("A ranking is a list of items, and this is a frame. Name the column: Fields({'item': TopK(10)}).")

@@ -18,8 +18,8 @@ from rollout_sdk.journal import Journal
 
 def arm(name, values, units):
     made = Arm()
-    made.latency_s[name].extend(values, [unit % 512 for unit in units], 1)
-    for unit in units:
+    for value, unit in zip(values, units, strict=True):
+        made.latency_s[name].add(value, unit, 1)
         made.units[str(unit)] += 1
     return made
 
@@ -39,8 +39,8 @@ def test_they_are_the_quantiles_of_the_runs():
     found = quantiles_of(both, "control")
     assert [0.5, 0.95, 0.99] == [each.q for each in found]
     for each in found:
-        assert numpy.quantile(both["control"].latency_s["control"].values, each.q) == pytest.approx(each.control)
-        assert numpy.quantile(both["v2"].latency_s["v2"].values, each.q) == pytest.approx(each.value)
+        assert numpy.quantile(both["control"].latency_s["control"].ordered(), each.q) == pytest.approx(each.control)
+        assert numpy.quantile(both["v2"].latency_s["v2"].ordered(), each.q) == pytest.approx(each.value)
         assert each.low < each.difference == each.value - each.control < each.high
     assert found[0].low > 0
 

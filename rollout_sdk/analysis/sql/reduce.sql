@@ -130,12 +130,12 @@ WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
 -- name: latencies
-SELECT rollout, fingerprint, phase, variant, many, runs_s, buckets
+SELECT rollout, fingerprint, phase, variant, bucket, many, runs_s
 FROM (
-    SELECT arm, many, ARRAY_AGG(run_s) AS runs_s, ARRAY_AGG(bucket) AS buckets
+    SELECT arm, bucket, many, ARRAY_SORT(ARRAY_AGG(run_s)) AS runs_s
     FROM calls
     WHERE NOT excluded AND run_s IS NOT NULL
-    GROUP BY arm, many
+    GROUP BY arm, bucket, many
 ) lists JOIN arms ON lists.arm = arms.arm;
 
 -- name: values
@@ -158,13 +158,13 @@ FROM (
 ) lists LEFT JOIN arms ON lists.arm = arms.arm;
 
 -- name: graded
-SELECT rollout, fingerprint, phase, variant, metric, many, each_value, buckets
+SELECT rollout, fingerprint, phase, variant, metric, bucket, many, each_value
 FROM (
-    SELECT c.arm, o.metric, GREATEST(c.many, o.many) AS many, ARRAY_AGG(o.value) AS each_value, ARRAY_AGG(c.bucket) AS buckets
+    SELECT c.arm, c.bucket, o.metric, GREATEST(c.many, o.many) AS many, ARRAY_SORT(ARRAY_AGG(o.value)) AS each_value
     FROM outcomes o JOIN calls c ON o.call = c.call
     WHERE NOT c.excluded
         AND o.metric IN (SELECT metric FROM events WHERE event = 'outcome' AND (NOT is_plain OR (value <> 0 AND value <> 1)))
-    GROUP BY c.arm, o.metric, GREATEST(c.many, o.many)
+    GROUP BY c.arm, c.bucket, o.metric, GREATEST(c.many, o.many)
 ) lists JOIN arms ON lists.arm = arms.arm;
 
 -- name: ends
