@@ -30,7 +30,7 @@ from rollout_sdk.analysis.report import (
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
 from rollout_sdk.journal.following import Following
-from rollout_sdk.runtime.audits import Label, label_in
+from rollout_sdk.runtime.audits import Label, Pair, label_in
 
 __all__ = ["Live"]
 
@@ -69,6 +69,7 @@ class _Rollout:
     status: tuple[int, float, str] = (-1, 0.0, "running")
     is_replaced: bool = False
     made_of: Mapping[str, Any] = field(factory=dict)
+    codes: Counts = field(factory=Counts)
     arms: dict[_Set, _Arm] = field(factory=dict)
     shadows: dict[_Set, ShadowArm] = field(factory=dict)
     spans: dict[str, list[float]] = field(factory=dict)
@@ -84,6 +85,8 @@ class _Rollout:
     def _rollout(self, record: Mapping[str, Any]) -> None:
         self.version, self.strategy = record.get("version", ""), record["strategy"]
         self.control, self.made_of = record["control"], record.get("made_of", {})
+        if isinstance(code := self.made_of.get("code"), str):
+            self.codes.add(code)
         self.shares.setdefault(record["phase"], record.get("shares", {}))
         self.status = max(self.status, (record.get("revision", 0), record.get("t", 0.0), record.get("status", "running")))
 
@@ -153,11 +156,11 @@ class Live:
         self._announced: OrderedDict[str, None] = OrderedDict()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
-        self._labels: OrderedDict[str, Label] = OrderedDict()
+        self._labels: OrderedDict[Pair, Label] = OrderedDict()
 
     @property
-    def labels(self) -> Mapping[str, Label]:
-        """What people have said about pairs of answers, by the decision's id: the latest of it."""
+    def labels(self) -> Mapping[Pair, Label]:
+        """What people have said about pairs of answers, by the pair: the latest of it."""
         return self._labels
 
     def read(self) -> bool:
@@ -168,7 +171,7 @@ class Live:
             if record["event"] == "transition" and self._is_announced(record.get("id")):
                 continue
             if (label := label_in(record)) is not None:
-                self._labels[label.id] = label
+                self._labels[label.pair] = label
                 if len(self._labels) > _MOST_LABELS:
                     self._labels.popitem(last=False)
             which = self._judges.take(record)
@@ -234,6 +237,7 @@ def _reported(which: _Set, one: _Rollout, found: Judged) -> RolloutReport:
         excluded=dict(one.excluded),
         problems={},
         joined=0,
+        codes=len(one.codes),
     )
 
 

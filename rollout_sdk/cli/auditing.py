@@ -50,7 +50,7 @@ def audit(key: str, folder: str, address: str | None, most: int) -> None:
     a store, the processes that judge count them within seconds. Signed ids need ROLLOUT_KEY. Exit code 5: no pair is left.
     """
     try:
-        labels = {found.id: found for line in read_journal(folder) if (found := label_in(line)) is not None}
+        labels = {found.pair: found for line in read_journal(folder) if (found := label_in(line)) is not None}
         pairs = waiting_pairs(folder, key, labels=labels)
     except OSError as error:
         raise fault(JournalError(f"The pairs in {folder!r} cannot be read: {error.strerror}.")) from None

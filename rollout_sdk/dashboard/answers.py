@@ -16,7 +16,7 @@ from rollout_sdk.journal import KeptPair, read_pairs
 from rollout_sdk.page.pairs import disagreements, pair_block
 from rollout_sdk.records.sampling import lot_of
 from rollout_sdk.runtime import Runtime
-from rollout_sdk.runtime.audits import CHOICES, Label, label, waiting_pairs
+from rollout_sdk.runtime.audits import CHOICES, Label, Pair, label, waiting_pairs
 
 __all__ = ["Answers", "subject"]
 
@@ -28,19 +28,19 @@ class Answers:
     """The pairs of a journal's folder. They are payloads, in files of one user, and are shown only in a session."""
 
     def __init__(
-        self, folder: str | os.PathLike[str], store: StateStore, *, labels: Mapping[str, Label], key: str | None = None
+        self, folder: str | os.PathLike[str], store: StateStore, *, labels: Mapping[Pair, Label], key: str | None = None
     ) -> None:
         """Read and write nothing yet.
 
         Args:
             folder: Folder of the journal, which labels are written to.
             store: Where the processes that judge find them.
-            labels: What people have said already, by the decision's id, as far as the journal was read.
+            labels: What people have said already, by the pair, as far as the journal was read.
             key: The key with which ids are signed.
         """
         self._folder, self._store, self._key = folder, store, key
         self._labels = labels
-        self._mine: dict[str, Label] = {}
+        self._mine: dict[Pair, Label] = {}
         self._runtime: Runtime | None = None
         # One label at a time, so that no pair gets two.
         self._labelling = Lock()
@@ -93,7 +93,8 @@ class Answers:
             none = text("No pair waits for people.")
             return join([element("h1", text(f"Compare answers of {rollout}")), element("p", none), back])
         pair = pairs[0]
-        hidden = {"key": rollout, "id": pair.id, "ticket": session.hand_out(subject(rollout, pair.id))}
+        ticket = session.hand_out(subject(rollout, pair.id, pair.candidate))
+        hidden = {"key": rollout, "id": pair.id, "candidate": pair.candidate, "ticket": ticket}
         return join(
             [
                 element("h1", text(f"Compare answers of {rollout}")),
@@ -118,7 +119,7 @@ class Answers:
             ]
         )
 
-    def label(self, rollout: str, decision: str, choice: str) -> None:
+    def label(self, rollout: str, decision: str, candidate: str, choice: str) -> None:
         """Record what a person said about a pair.
 
         Raises:
@@ -129,16 +130,17 @@ class Answers:
         if choice not in CHOICES:
             raise ConfigurationError("This form says neither a, b nor tie. Nothing was recorded. Load the page again.")
         with self._labelling:
-            if decision in self._mine or decision in self._labels:
+            about = decision, candidate
+            if about in self._mine or about in self._labels:
                 raise ConflictError("This pair has a label already. Nothing was recorded.")
-            pair = next((each for each in self.waiting(rollout, "") if each.id == decision), None)
+            pair = next((each for each in self.waiting(rollout, "") if (each.id, each.candidate) == about), None)
             if pair is None:
                 raise ConfigurationError("This pair is not kept any more. Nothing was recorded.")
             if self._runtime is None:
                 self._runtime = Runtime(journal=self._folder, store=self._store, key=self._key, durability="call")
-            self._mine[decision] = label(self._runtime, rollout, pair, choice)
+            self._mine[about] = label(self._runtime, rollout, pair, choice)
 
 
-def subject(rollout: str, decision: str) -> str:
+def subject(rollout: str, decision: str, candidate: str) -> str:
     """What the ticket of a pair's form is good for."""
-    return f"{decision} of {rollout}"
+    return f"{decision} of {candidate} of {rollout}"

@@ -191,11 +191,11 @@ class _Dashboard:
             return self._refused(request, "Log in first: only who knows the token labels answers.", 403)
         if not is_own_origin(request) or (said := await form(request)) is None:
             return self._refused(request, "This form did not come from this page. Nothing was recorded.", 403)
-        key, decision = said.get("key", ""), said.get("id", "")
-        if not session.redeem(said.get("ticket", ""), subject(key, decision)):
+        key, decision, candidate = (said.get(name, "") for name in ("key", "id", "candidate"))
+        if not session.redeem(said.get("ticket", ""), subject(key, decision, candidate)):
             return self._refused(request, "This form was sent before, or is too old. Nothing was recorded by it now.", 409, key)
         try:
-            await run_in_threadpool(self._answers.label, key, decision, said.get("better", ""))
+            await run_in_threadpool(self._answers.label, key, decision, candidate, said.get("better", ""))
         except ConflictError as error:
             return self._refused(request, str(error), 409, key)
         except RolloutError as error:

@@ -19,7 +19,7 @@ from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.formatting import number, plain, several, when
 from rollout_sdk.page import rollout_page
 from rollout_sdk.page.report import cards
-from rollout_sdk.runtime.audits import Label
+from rollout_sdk.runtime.audits import Label, Pair
 
 __all__ = ["LivePages"]
 
@@ -75,8 +75,8 @@ class LivePages:
         return f"{self._started}.{self._number}"
 
     @property
-    def labels(self) -> Mapping[str, Label]:
-        """What people have said about pairs of answers, by the decision's id."""
+    def labels(self) -> Mapping[Pair, Label]:
+        """What people have said about pairs of answers, by the pair."""
         return self._live.labels
 
     def overview(self) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from attrs import evolve, frozen
 
@@ -15,10 +15,14 @@ from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.recording import outcomes
 from rollout_sdk.runtime import Runtime
 
-__all__ = ["CHOICES", "Label", "label", "label_in", "waiting_pairs"]
+__all__ = ["CHOICES", "Label", "Pair", "label", "label_in", "waiting_pairs"]
 
 CHOICES: Mapping[str, float] = {"a": 1.0, "b": -1.0, "tie": 0.0}
 """What a person may say: which answer is better, and by how much the first then is."""
+
+
+Pair: TypeAlias = tuple[str, str]
+"""A pair of answers: id of the decision, and name of the candidate."""
 
 
 @frozen
@@ -27,15 +31,22 @@ class Label:
 
     Attributes:
         id: Id of the decision.
+        candidate: Name of the candidate, whose answer was compared with the control's.
         rollout: Key of the rollout.
         fingerprint: Fingerprint of the decision.
         decided_s: Time of the decision, in seconds since 1970.
     """
 
     id: str
+    candidate: str
     rollout: str
     fingerprint: str
     decided_s: float
+
+    @property
+    def pair(self) -> Pair:
+        """The pair that it is about."""
+        return self.id, self.candidate
 
 
 def label_in(record: Mapping[str, Any]) -> Label | None:
@@ -43,11 +54,15 @@ def label_in(record: Mapping[str, Any]) -> Label | None:
     if record["event"] != "outcome" or record.get("metric") != JUDGE_PREFERENCE or record.get("source") != "human":
         return None
     return Label(
-        str(record.get("id")), str(record["rollout"]), str(record.get("fingerprint")), float(record.get("decided") or 0.0)
+        id=str(record.get("id")),
+        candidate=str(record.get("variant")),
+        rollout=str(record["rollout"]),
+        fingerprint=str(record.get("fingerprint")),
+        decided_s=float(record.get("decided") or 0.0),
     )
 
 
-def waiting_pairs(journal: str | os.PathLike[str], rollout: str, *, labels: Mapping[str, Label]) -> list[KeptPair]:
+def waiting_pairs(journal: str | os.PathLike[str], rollout: str, *, labels: Mapping[Pair, Label]) -> list[KeptPair]:
     """Return the pairs of a rollout that people are to compare: drawn for them, without a label, and within the budget.
 
     The budget of a period is `most` of `Disagreements`, less the labels that its decisions have already. So people are asked
@@ -56,7 +71,7 @@ def waiting_pairs(journal: str | os.PathLike[str], rollout: str, *, labels: Mapp
     Args:
         journal: Folder of the journal.
         rollout: Key of the rollout.
-        labels: What people have said already, by the decision's id.
+        labels: What people have said already, by the pair.
 
     Raises:
         OSError: The pairs cannot be read.
@@ -66,7 +81,7 @@ def waiting_pairs(journal: str | os.PathLike[str], rollout: str, *, labels: Mapp
     found: list[KeptPair] = []
     for budget, period, pairs in by_budget(read_pairs(journal, rollout, folder=AUDITS)):
         spent = sum(evolve(budget, fingerprint=each.fingerprint).period_of(each.decided_s) == period for each in given)
-        found += [pair for pair in pairs if pair.id not in labels][: max(0, budget.most - spent)]
+        found += [pair for pair in pairs if (pair.id, pair.candidate) not in labels][: max(0, budget.most - spent)]
     return found
 
 
@@ -94,4 +109,4 @@ def label(runtime: Runtime, rollout: str, pair: KeptPair, choice: str) -> Label:
         source="human",
     )
     runtime.conclude_outcome(event)
-    return Label(pair.id, rollout, event.fingerprint, event.decided_s or 0.0)
+    return Label(pair.id, pair.candidate, rollout, event.fingerprint, event.decided_s or 0.0)

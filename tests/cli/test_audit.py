@@ -148,11 +148,31 @@ def test_with_a_period_there_are_labels_for_each(tmp_path, monkeypatch):
                 pairs.offer(("a", "b"), {}, {**about, "t": now[0]}, f"{process} {day} {each}")
 
     def asked(*labels):
-        found = waiting_pairs(tmp_path, "chat", labels={each.id: each for each in labels})
+        found = waiting_pairs(tmp_path, "chat", labels={each.pair: each for each in labels})
         return [sum(today - pair.time_s // day_s == day for pair in found) for day in range(3)]
 
     assert asked() == [5, 5, 5]
     # Of pairs that others have replaced since.
-    given = [Label(f"replaced {each}", "chat", "f", today * day_s) for each in range(3)]
-    others = [Label("x", "other", "f", today * day_s), Label("y", "chat", "other", today * day_s)]
+    given = [Label(f"replaced {each}", "candidate", "chat", "f", today * day_s) for each in range(3)]
+    others = [Label("x", "candidate", "other", "f", today * day_s), Label("y", "candidate", "chat", "other", today * day_s)]
     assert asked(*given, *others) == [2, 5, 5]
+
+
+def test_each_candidate_of_a_call_has_labels_of_its_own(tmp_path, watch):
+    runtime = watch(journal=tmp_path / "journal")
+
+    @rollout(
+        candidates={name: lambda text: "better " + text for name in ("v2", "v3")}, effects="read", runtime=runtime, key="chat",
+        strategy=Shadow(1.0, guardrails=[Guardrail("judge.preference", margin=0.05, audit=1.0)]),
+        keep=Disagreements(100, redact=None),
+    )  # fmt: skip
+    def chat(text):
+        return text
+
+    for i in range(5):
+        chat(f"text {i}")
+    assert runtime.flush(10.0)
+    assert "10 of 10 pairs labelled" in audited(tmp_path, "tie\n" * 10, "--most", "10").output
+    assert audited(tmp_path, "").exit_code == 5
+    lines = [line for line in read_journal(tmp_path / "journal") if line["event"] == "outcome"]
+    assert sorted(line["variant"] for line in lines) == ["v2"] * 5 + ["v3"] * 5

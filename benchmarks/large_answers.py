@@ -1,0 +1,137 @@
+"""What large answers cost: how long they take to compare, beside numpy, and whether any caller waits for it.
+
+    python benchmarks/large_answers.py [--size 200000] [--answer 100000] [--calls 400] [--json]
+
+First, two answers of so many numbers are compared as shadows' are, in turn with numpy's `isclose` on the same numbers (on the
+same lists, for lists): the ratio of the least of several rounds. Then a model that computes for some 2 ms answers with so many
+numbers, and every call is shadowed. Bare and shadowed calls come in turn, in another order each time, so that the machine's
+noise meets both. Said is how long callers wait, and the processor time of their own threads, which knows nothing of other
+programs and of waiting for the interpreter's lock; beside answers of ten numbers, what is more is the price of their size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import random
+from collections.abc import Callable
+from time import perf_counter, sleep, thread_time
+from typing import Any
+
+import numpy as np
+
+from rollout_sdk import Runtime, Shadow, ShadowLimits, rollout
+from rollout_sdk.comparators import compare
+
+ROUNDS, EVERY_S = 15, 0.02
+NOISES = {"equal": 0.0, "close": 1e-12, "different": 1.0}
+
+
+def library(name: str, make: str) -> Callable[[Any], Any] | None:
+    """A function of a library, if it is installed."""
+    try:
+        found: Any = importlib.import_module(name)
+    except ImportError:
+        return None
+    for part in make.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]
+
+
+def kinds() -> dict[str, Callable[[Any], Any]]:
+    """Makes answers of an array of numbers, by what they are."""
+    made = {
+        "array of numpy": np.asarray,
+        "float32 of numpy": lambda x: x.astype("f4"),
+        "mapping of an array": lambda x: {"scores": x},
+        "series of pandas": library("pandas", "Series"),
+        "series of polars": library("polars", "Series"),
+        "array of pyarrow": library("pyarrow", "array"),
+        "tensor of torch": library("torch", "from_numpy"),
+        "list of floats": lambda x: x.tolist(),
+    }
+    return {name: each for name, each in made.items() if each is not None}
+
+
+def ratio(make: Callable[[Any], Any], one: Any, other: Any) -> float:
+    """The least time of a comparison over numpy's."""
+    ours, theirs = make(one), make(other)
+    least = [float("inf"), float("inf")]
+    numbers = (ours, theirs) if isinstance(ours, list) else (one, other)
+    functions = (lambda: compare(ours, theirs), lambda: bool(np.isclose(*numbers, 1e-6, 1e-9, equal_nan=True).all()))
+    for _ in range(ROUNDS):
+        for place, function in enumerate(functions):
+            began = perf_counter()
+            function()
+            least[place] = min(least[place], perf_counter() - began)
+    return least[0] / least[1]
+
+
+def callers(make: Callable[[Any], Any], size: int, calls: int) -> dict[str, Any]:
+    """Milliseconds of a caller by the clock and of its thread's processor time, bare and shadowed; and how shadows ended."""
+    answer = make(np.random.default_rng(2).normal(size=size))
+    other = make(np.random.default_rng(2).normal(size=size) + 1e-12)
+    runtime = Runtime(shadows=ShadowLimits(max_jobs=calls, max_age_s=120.0, max_bytes=1 << 30))
+
+    def control(x: int) -> Any:
+        sum(n * n for n in range(25_000))
+        return answer
+
+    model = rollout(candidate=lambda x: other, strategy=Shadow(1.0), effects="read", key="large", runtime=runtime)(control)
+    times: dict[str, list[float]] = {"bare": [], "shadowed": []}
+    worked: dict[str, list[float]] = {"bare": [], "shadowed": []}
+    model(0)
+    began = perf_counter()
+    for tick in range(calls):
+        for name in random.sample(sorted(times), 2):
+            function = control if name == "bare" else model
+            begin, work = perf_counter(), thread_time()
+            function(tick)
+            worked[name].append((thread_time() - work) * 1000)
+            times[name].append((perf_counter() - begin) * 1000)
+        sleep(max(0.0, began + (tick + 1) * EVERY_S - perf_counter()))
+    runtime.flush(120.0)
+    ends = {end: number for (_, end), number in model.rollout.status().shadows.items()}
+    runtime.close(5.0)
+    found = {**times, **{f"{name}, worked": each for name, each in worked.items()}}
+    return {
+        **{name: {f"p{q:g}": float(np.percentile(each, q)) for q in (50, 99, 100)} for name, each in found.items()},
+        "ends": ends,
+    }
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=200_000, help="numbers of a compared answer (200,000)")
+    parser.add_argument("--answer", type=int, default=100_000, help="numbers of a model's answer (100,000)")
+    parser.add_argument("--calls", type=int, default=400, help="calls (400)")
+    parser.add_argument("--kinds", help="only kinds of answers whose name contains this")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    one = np.random.default_rng(1).normal(size=options.size)
+    ratios: dict[str, dict[str, float]] = {}
+    waits: dict[str, dict[str, Any]] = {}
+    if not options.json:
+        print(f"{'comparing over isclose':24}" + "".join(f"{noise:>10}" for noise in NOISES))
+    chosen = {name: make for name, make in kinds().items() if not options.kinds or options.kinds in name}
+    for name, make in chosen.items():
+        found = ratios[name] = {noise: ratio(make, one, one + by) for noise, by in NOISES.items()}
+        if not options.json:
+            print(f"{name:24}" + "".join(f"{found[noise]:>10.2f}" for noise in NOISES), flush=True)
+    if not options.json:
+        heads = ("bare", "shadowed", "bare, worked", "shadowed, worked")
+        print(f"\n{'a caller, ms at p50, p99, most':32}" + "".join(f"{head:>24}" for head in heads))
+    sizes = {"ten numbers": 10, **dict.fromkeys(chosen, options.answer)}
+    for name, size in sizes.items():
+        each = waits[name] = callers(chosen.get(name, np.asarray), size, options.calls)
+        if not options.json:
+            cells = "".join("".join(f"{each[head][q]:>8.2f}" for q in ("p50", "p99", "p100")) for head in heads)
+            print(f"{name:32}{cells}   {each['ends']}", flush=True)
+    if options.json:
+        print(json.dumps({"ratios": ratios, "callers": waits}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
