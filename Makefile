@@ -27,7 +27,7 @@ DOCS_VENV := .venv-docs
 PLUGINS_VENV := .venv-plugins
 ENGINES_VENV := .venv-engines
 
-# What the recipes of docs/recipes.md are for: three environments, because not all of it fits into one.
+# What the recipes of docs/recipes.md are for: four environments, because not all of it fits into one.
 RECIPES_VENV := .venv-recipes
 RECIPES_1 := celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk
 RECIPES_2 := 'bentoml>=1.4' prefect
@@ -187,7 +187,7 @@ test-engines: $(ENGINES_VENV)/.done
 # All at once, which is quicker and gives versions that fit together. A library that does not install leaves its recipe out, and
 # the test says so.
 $(RECIPES_VENV)/.done: Makefile pyproject.toml
-	for each in 1 2 3; do \
+	for each in 1 2 3 4; do \
 		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
 		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' hypothesis pytest pytest-timeout pyyaml || exit 1; \
 	done
@@ -200,12 +200,14 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 	for each in kserve litellm; do \
 		$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
+	$(RECIPES_VENV)/4/bin/pip --disable-pip-version-check install --quiet apache-airflow || echo "apache-airflow does not install here"
 	@touch $@
 
 test-recipes: $(RECIPES_VENV)/.done
 	$(RECIPES_VENV)/1/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/3/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/4/bin/pytest -rs tests/test_recipes.py
 
 build: $(VENV)/.dev
 	$(PIP) build 'hatchling>=1.26'

@@ -130,7 +130,8 @@ def rollout(
         key: Name of the rollout; by default the function's module and name. Assignment depends on it.
         control_name: Name of the decorated function in every record.
         version: Version of the candidates: a model's version or run id. A new version restarts the rollout without evidence,
-            and an old one never returns.
+            and an old one never returns. Without one, their code takes its place, if the rollout's store is this process's own
+            (docs/assignment.md).
         missing_unit: Treatment of a call without its unit: the "control" (not analysed), a "random" variant, or an error
             ("raise").
         covariate: A number known about the unit before the call and correlated with the metrics (a user's spending last

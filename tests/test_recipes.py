@@ -35,6 +35,7 @@ def test_a_recipe_runs(title, package, code, tmp_path):
         timeout=280,
         env={
             **os.environ,
+            "AIRFLOW_HOME": str(tmp_path / "airflow"),
             "PREFECT_HOME": str(tmp_path),
             "DAGSTER_HOME": "",
             "DO_NOT_TRACK": "1",
@@ -57,8 +58,3 @@ def test_the_commands_of_the_workflow_are_rollouts():
         result = CliRunner().invoke(main, words, env={"ROLLOUT_STORE": "sqlite:///nowhere.db"})
         # 4: the command is right, and there is no such store.
         assert result.exit_code == 4, result.output
-
-
-def test_what_is_not_run_can_be_read():
-    (airflow,) = re.findall(r"^```py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-    compile(airflow, "recipe", "exec")

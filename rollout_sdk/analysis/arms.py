@@ -174,6 +174,7 @@ class Gathered:
     Attributes:
         version: Version of the candidates.
         made_of: What the fingerprint is made of; nothing where an earlier SDK wrote it.
+        codes: How often processes told of each form of the candidates' code.
         strategy: Name of the strategy, as last seen.
         control: Name of the control.
         status: Status, as last seen.
@@ -192,6 +193,7 @@ class Gathered:
 
     version: str = ""
     made_of: Mapping[str, Any] = Factory(dict)
+    codes: Counts = Factory(Counts)
     strategy: str = ""
     control: str = "control"
     status: str = "running"

@@ -14,7 +14,7 @@ from rollout_sdk.judging.pairs import LEAST_COMPLETE, completeness
 from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS
 
-__all__ = ["MOST_LOST", "candidates_of", "checks_of"]
+__all__ = ["CODE_CURE", "MOST_LOST", "candidates_of", "checks_of"]
 
 _MOST_OVERLAP = 0.1
 """Share of a set's time in which another may run beside it, as in a deployment."""
@@ -23,6 +23,9 @@ _MOST_SEGMENTS = 3
 
 MOST_LOST = 0.01
 """Share of lost facts above which numbers are not trusted."""
+
+CODE_CURE = " If the candidate is the same, give it a version=: then its code does not count."
+"""For sets of arms that differ in the candidates' code: values in a closure can differ, or the version of Python."""
 
 
 def candidates_of(report: RolloutReport) -> tuple[str, ...]:
@@ -85,7 +88,8 @@ def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference]
             what=f"{several(len(others) + 1, 'set')} of arms ran at the same time; they differ in "
             f"{', '.join(dict.fromkeys(part.replace('_', ' ') for other in others for part in other.differs))}",
             since_s=None,
-            cure="Give all processes the same code, settings and ROLLOUT_KEY, or wait until the deployment has ended.",
+            cure="Give all processes the same code, settings and ROLLOUT_KEY, or wait until the deployment has ended."
+            + (CODE_CURE if any("code" in other.differs for other in others) else ""),
             # While a version is deployed, processes of two run for a while.
             is_fatal=any(other.overlap > _MOST_OVERLAP for other in others),
         )
@@ -173,6 +177,14 @@ def _cautions(report: RolloutReport, compared: Sequence[Difference]) -> Iterator
             f"{percent(each.heaviest)} of its calls",
             since_s=None,
             cure="Leave out bots and calls without a user, or set max_calls_per_unit.",
+            is_fatal=False,
+        )
+    if report.codes > 1:
+        yield Check(
+            name="code",
+            what=f"calls of {several(report.codes, 'form')} of the candidates' code are pooled: no version= tells them apart",
+            since_s=None,
+            cure="If they are different models, give each a version=.",
             is_fatal=False,
         )
     if report.crossed.in_phase:

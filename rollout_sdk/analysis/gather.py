@@ -188,6 +188,8 @@ class Gatherer:
             return
         gathered.version = record.get("version", "")
         gathered.made_of = record.get("made_of", {})
+        if isinstance(code := gathered.made_of.get("code"), str):
+            gathered.codes.add(code)
         gathered.strategy = record["strategy"]
         gathered.control = record["control"]
         _configured(gathered, record["phase"], record)

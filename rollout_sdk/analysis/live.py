@@ -69,6 +69,7 @@ class _Rollout:
     status: tuple[int, float, str] = (-1, 0.0, "running")
     is_replaced: bool = False
     made_of: Mapping[str, Any] = field(factory=dict)
+    codes: Counts = field(factory=Counts)
     arms: dict[_Set, _Arm] = field(factory=dict)
     shadows: dict[_Set, ShadowArm] = field(factory=dict)
     spans: dict[str, list[float]] = field(factory=dict)
@@ -84,6 +85,8 @@ class _Rollout:
     def _rollout(self, record: Mapping[str, Any]) -> None:
         self.version, self.strategy = record.get("version", ""), record["strategy"]
         self.control, self.made_of = record["control"], record.get("made_of", {})
+        if isinstance(code := self.made_of.get("code"), str):
+            self.codes.add(code)
         self.shares.setdefault(record["phase"], record.get("shares", {}))
         self.status = max(self.status, (record.get("revision", 0), record.get("t", 0.0), record.get("status", "running")))
 
@@ -234,6 +237,7 @@ def _reported(which: _Set, one: _Rollout, found: Judged) -> RolloutReport:
         excluded=dict(one.excluded),
         problems={},
         joined=0,
+        codes=len(one.codes),
     )
 
 

@@ -319,6 +319,8 @@ class RolloutReport:
         excluded: Calls that are not analysed, by reason.
         problems: Outcomes that could not be used, by why.
         joined: Outcomes of units that went to the unit's last call before them.
+        codes: Forms of the candidates' code that its processes had. Several are pooled where a store keeps one rollout through
+            a change of code; 0 where a version says what the candidates are, or an earlier SDK wrote it.
         verdict: What to do, and why; None for one of more rollouts than a report concludes about.
     """
 
@@ -337,6 +339,7 @@ class RolloutReport:
     excluded: Mapping[str, int]
     problems: Mapping[str, int]
     joined: int
+    codes: int = 0
     verdict: RolloutVerdict | None = None
 
 

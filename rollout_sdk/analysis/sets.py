@@ -26,7 +26,11 @@ def _ended_s(gathered: Gathered) -> float:
 
 def differing(one: Mapping[str, object], other: Mapping[str, object]) -> tuple[str, ...]:
     """Names of the parts in which two fingerprints differ; none where an earlier SDK did not write what they are made of."""
-    return tuple(name for name in one if one.get(name) != other.get(name)) if one and other else ()
+    if not one or not other:
+        return ()
+    different = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    # Where only one of them tells its code, that of the other is not known: an earlier SDK wrote it, or it has a version.
+    return tuple(name for name in different if name != "code" or (name in one and name in other))
 
 
 def _seen(gathered: Gathered) -> Iterable[tuple[str, str, Iterable[str]]]:

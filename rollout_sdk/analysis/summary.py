@@ -189,6 +189,7 @@ def _rollout(key: str, fingerprint: str, sets: Mapping[str, Gathered]) -> Rollou
         excluded=dict(gathered.excluded),
         problems={why: number for why, number in gathered.problems.items() if number},
         joined=gathered.joined,
+        codes=len(gathered.codes),
     )
 
 

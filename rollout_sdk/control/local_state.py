@@ -34,6 +34,7 @@ class LocalState:
         closed: Whether no candidate may start: disabled, lost, or stopped. Every start checks it at the last moment.
         controllers: The controllers with this state, while they live.
         plan: The plan as plain values (`rollout_sdk.plan.written`); empty if nothing was declared.
+        notes: Notes about its calls, in the order of their first occurrence.
         changing: Held while the state changes; no call takes it.
     """
 
@@ -47,6 +48,7 @@ class LocalState:
     closed: bool = False
     controllers: WeakSet[Any] = Factory(WeakSet)
     plan: Mapping[str, Any] = Factory(dict)
+    notes: dict[str, None] = Factory(dict)
     changing: ForkSafeLock = Factory(ForkSafeLock)
 
     def enter(self, state: RolloutState) -> None:

@@ -26,6 +26,7 @@ class ControlPlane:
         stopped: Called after a rollout was stopped: waits until no candidate starts any more.
         announce: Called with every transition, whichever process made it: the rollout, the event, and the shares before it.
         joined: Called with the key of a rollout once its state is known.
+        note: Called with the key of a rollout and what a person should know about it.
         failed: Notified of every fault that belongs to no single rollout.
         failed_of: Returns the callback for the faults of one rollout, by its key.
         allowed: Allowed actions of the actors with restrictions.
@@ -37,6 +38,7 @@ class ControlPlane:
     stopped: Callable[[], Any]
     announce: Callable[..., None]
     joined: Callable[[str], None]
+    note: Callable[[str, str], None]
     failed: Callable[..., None]
     failed_of: Callable[[str], Failed]
     allowed: Allowed = Factory(dict)

@@ -48,6 +48,8 @@ class RolloutState:
         ramps: Whether the strategy has steps.
         version: Version of the candidates, as given to the decorator.
         fingerprint: Identifies comparable calls; includes the version. Empty in states stored by early SDKs.
+        code: Digest of the candidates' code that the rollout was begun with. Empty if a version says what they are, and in
+            states stored by early SDKs.
         epoch: Number of the evidence; each fingerprint has its own.
         since: Number of the fingerprint's first phase: outcomes of earlier decisions do not count.
         entered_s: When the current phase began, in seconds since 1970.
@@ -74,6 +76,7 @@ class RolloutState:
     ramps: bool = True
     version: str = ""
     fingerprint: str = ""
+    code: str = ""
     epoch: int = 0
     since: int = 0
     entered_s: float = 0.0
@@ -303,7 +306,14 @@ def _going(phase: Phase) -> Literal["shadowing", "running"]:
 
 
 def start(
-    key: str, plan: Sequence[Phase], *, ramps: bool, version: str = "", fingerprint: str = "", now_s: float = 0.0
+    key: str,
+    plan: Sequence[Phase],
+    *,
+    ramps: bool,
+    version: str = "",
+    fingerprint: str = "",
+    code: str = "",
+    now_s: float = 0.0,
 ) -> RolloutState:
     """Return the first state of a rollout."""
     return RolloutState(
@@ -314,5 +324,6 @@ def start(
         ramps=ramps,
         version=version,
         fingerprint=fingerprint,
+        code=code,
         entered_s=now_s,
     )

@@ -21,6 +21,11 @@ _ANOTHER = "another version, or other settings"
 _RESTORE = "restore"
 _LOST = "the store had lost it"
 _MOST_TRIES = 20
+_OTHER_CODE = (
+    "This process has other code of the candidates than the process that began the rollout in the store. Without a version=, "
+    "they are one candidate: its evidence is pooled, and an abort or a rollback holds for both. Give each model that you try a "
+    "version=, which begins anew; if this is the same model, there is nothing to do."
+)
 
 
 class StateSync:
@@ -52,6 +57,8 @@ class StateSync:
         plane = self._plane
         before, state = resolve_initial_state(store, managed.state, now_s=plane.now_s, is_shared=plane.is_shared)
         self.take_time(managed, state, note)
+        if state.code and managed.state.code and state.code != managed.state.code:
+            plane.note(managed.key, _OTHER_CODE)
         if state is not managed.state:
             self.enter(managed, state)
         managed.local_state.lose(lost=False)

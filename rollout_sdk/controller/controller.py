@@ -29,6 +29,11 @@ from rollout_sdk.settings import Settings
 __all__ = ["RolloutController"]
 
 _CONTROL_FILE = "control file"
+_OTHER_VALUES = (
+    "Its candidates were decorated again in this process, with the same code and other values (closures, defaults, arguments "
+    "of a partial). One key is one rollout, so their calls are one arm here; another process may begin with other values, and "
+    "would be another set of arms in a journal. Give what is one candidate a version=, and another candidate another key=."
+)
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -67,6 +72,8 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
         self._rollout.local_state.controllers.add(self)
         if known is not self._rollout.local_state:
             self._keep(known)
+        if self._settings.has_other_values:
+            self._rollout.note(_OTHER_VALUES)
         self._runtime.steer(self)
 
     def _clash(self) -> str | None:
@@ -112,7 +119,7 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
             before,
             local_state.state,
             actor="",
-            reason="decorated again with other settings",
+            reason="decorated again with other code or settings",
             time_s=reconciler.now_s,
         )
         self._runtime.announce(managed, event, before.phase.all_shares)

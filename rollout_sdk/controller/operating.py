@@ -301,5 +301,5 @@ class Operated:
             fingerprint=state.fingerprint,
             versions=state.versions,
             verdict=verdict if (verdict := self._runtime.reconciler.verdict(self.key)) and is_about(verdict, state) else None,
-            notes=(*self._rollout.notes, *filter(None, [missing_threads()])),
+            notes=(*self._rollout.local_state.notes, *filter(None, [missing_threads()])),
         )

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from rollout_sdk.analysis.checks import CODE_CURE
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.doctor.diagnosis import Diagnosis, Finding, worst
@@ -49,7 +50,7 @@ def about(seen: Diagnosis) -> Iterator[Finding]:
     for key, rollout in operated.items():
         found += [*_standing(key, rollout), *_calls(key, rollout), *_runs(key, rollout), *_breakers(key, rollout)]
         for arms in rollout.sets:
-            found += [*_units(key, arms), *_withheld(key, arms), *_shadows(key, arms, rollout.sums)]
+            found += [*_code(key, arms), *_units(key, arms), *_withheld(key, arms), *_shadows(key, arms, rollout.sums)]
     yield from found
     if worst(found) in ("ok", "note"):
         what = f"No candidate fails often, and shadows finish ({several(len(operated), 'rollout')})."
@@ -101,7 +102,8 @@ def _fingerprints(name: str, rollout: Operated) -> Iterator[Finding]:
         "warning",
         "rollout.fingerprints",
         f"The processes of {name} have different fingerprints ({'; '.join(said[:4])}), so their calls are never pooled.{what}",
-        "Wait for the deployment to end, or give all processes the same code, settings and ROLLOUT_KEY.",
+        "Wait for the deployment to end, or give all processes the same code, settings and ROLLOUT_KEY."
+        + (CODE_CURE if "code" in parts else ""),
     )
 
 
@@ -187,6 +189,17 @@ def _runs(key: str, rollout: Operated) -> Iterator[Finding]:
             "Nothing to do for the rollout: callers got what the bare function gives."
             if is_control
             else "Fix the candidate, or abort the rollout: each failure costs its callers the time of both.",
+        )
+
+
+def _code(key: str, arms: RolloutReport) -> Iterator[Finding]:
+    if arms.codes > 1:
+        yield Finding(
+            "note",
+            "rollout.code",
+            f"The calls of {several(arms.codes, 'form')} of the code of {quoted(key)}'s candidates are pooled{_of(arms)}: no "
+            "version= tells them apart.",
+            "Give each model that you try a version=; if they are one model, there is nothing to do.",
         )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.control.state import RolloutState
     from rollout_sdk.engine.arguments import Rebinder
+    from rollout_sdk.engine.candidate_code import CandidateCode
     from rollout_sdk.engine.copies.snapshot import Isolate
     from rollout_sdk.engine.judges.lane import JudgeLane
     from rollout_sdk.engine.likeness import FunctionKind
@@ -192,7 +193,8 @@ class Rollout:
         time_ns: Wall clock, in nanoseconds since 1970.
         nonces: Makes decision ids unique.
         local_state: Phase, status and circuit breakers, shared by all rollouts with the same key and settings.
-        made_of: The parts that its fingerprint covers.
+        made_of: The parts that its fingerprint covers, and the candidates' code.
+        code: The candidates' code; None if a version says what they are.
         observers: Observers of its events, by hook.
         plugins: Names of its plugins.
         active: Shadow runs in progress.
@@ -200,7 +202,6 @@ class Rollout:
         shown: Nonces and item keys of the last blended answers, to validate the item of an outcome.
         hidden: Context variables of the caller that shadows do not get.
         surround: Context managers of plugins, entered around shadows.
-        notes: Notes about its calls, in the order of their first occurrence.
         health: Health of the control, for the circuit breakers; None if there are none.
     """
 
@@ -253,10 +254,10 @@ class Rollout:
     by_row: bool = False
     surround: Sequence[Surround] = ()
     made_of: Mapping[str, Any] = field(factory=dict)
+    code: CandidateCode | None = None
     active: set[Shadow] = field(factory=set)
     runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
-    notes: dict[str, None] = field(factory=dict)
     health: ControlHealth | None = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -270,8 +271,9 @@ class Rollout:
 
     def note(self, text: str, *, is_error: bool = False) -> None:
         """Report a note about its calls once, in the log and in `status()`."""
-        if text not in self.notes and len(self.notes) < _MOST_NOTES:
-            self.notes[text] = None
+        notes = self.local_state.notes
+        if text not in notes and len(notes) < _MOST_NOTES:
+            notes[text] = None
             self.tell(Notice(self.key, text, is_error))
 
     @property

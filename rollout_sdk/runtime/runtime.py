@@ -51,6 +51,7 @@ from rollout_sdk.telemetry.spans import Spans
 if TYPE_CHECKING:
     from rollout_sdk.control.local_state import LocalState
     from rollout_sdk.control.managed import ManagedRollout
+    from rollout_sdk.engine.candidate_code import CandidateCode
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
@@ -184,6 +185,7 @@ class Runtime:
             stopped=wait_for_starts,
             announce=self.announce,
             joined=self._describe_again,
+            note=self._note,
             failed=self.failed,
             failed_of=self.failed_of,
             allowed=as_allowed(self.allow),
@@ -296,6 +298,11 @@ class Runtime:
         rollout = self._delivery.rollouts.get(key)
         return None if rollout is None else rollout.local_state
 
+    def code_of(self, key: str) -> CandidateCode | None:
+        """Return the code of the last rollout with this key, even after its function is gone; None if it has a version."""
+        rollout = self._delivery.rollouts.get(key)
+        return None if rollout is None else rollout.code
+
     def tally(self, key: str) -> Tally:
         """Return the counts of one rollout in this process."""
         return self._delivery.tally(key)
@@ -334,6 +341,11 @@ class Runtime:
         """Write the state of a rollout that this process has just joined to the journal, which has no earlier record."""
         if (rollout := self._delivery.rollouts.get(key)) is not None:
             self._delivery.register(rollout)
+
+    def _note(self, key: str, text: str) -> None:
+        """Report what a person should know about a rollout."""
+        if (rollout := self._delivery.rollouts.get(key)) is not None:
+            rollout.note(text)
 
     def announce(
         self, managed: ManagedRollout, event: TransitionedEvent, shares_before: Mapping[str, float], *, followed: bool = False

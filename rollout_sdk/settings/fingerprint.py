@@ -3,10 +3,15 @@
 It covers what is fixed for the whole rollout and determines who is compared with whom: version, hash key, unit, layer, holdout,
 names of the variants, and the strategy with its arguments and, unless it has steps, its shares; and what turns answers into
 numbers: `compare=`, with its noise, and `measure=`. It does not cover what may change while the rollout runs, because phases
-separate that: a canary's steps and its current share. Nor does it cover the criteria (guardrails, gates), nor the code of
-functions, which `version=` identifies; nor a judge, whose changes people's labels correct.
+separate that: a canary's steps and its current share. Nor does it cover the criteria (guardrails, gates), nor a judge, whose
+changes people's labels correct.
 
-It is computed from names and plain values only, so that every process of a deployment gets the same one.
+The code of the candidates counts only where nothing else tells two of them apart: without a `version=`, and without a store
+that other processes see. With such a store, a change of a log line would make the processes of a rolling update refuse each
+other, and bring an aborted candidate back; there, the parts name the code, and people are told of a change. The code of the
+control does not count: both arms are compared at the same time, so that a comparison stays valid when the control changes.
+
+It is computed from names, plain values and bytecode, so that every process of a deployment gets the same one.
 """
 
 from __future__ import annotations
@@ -50,8 +55,8 @@ class Fingerprint:
 
     Attributes:
         value: Eight hexadecimal digits.
-        parts: Its parts by name, as in the journal: the arguments of the strategy, `compare=` and `measure=` as hashes, because
-            they may contain anything.
+        parts: Its parts by name, as in the journal: the arguments of the strategy, `compare=`, `measure=` and the candidates'
+            code as hashes, because they may contain anything; the code also where it does not count.
     """
 
     value: str
@@ -72,10 +77,13 @@ def fingerprint_of(
     shares: Mapping[str, float] | None,
     compare: object = None,
     measure: object = None,
+    code: str | None = None,
+    counts_code: bool = False,
 ) -> Fingerprint:
     """Return the fingerprint of a rollout with these settings.
 
-    `shares` is None if the strategy changes them step by step, `compare` and `measure` if there is none.
+    `shares` is None if the strategy changes them step by step, `compare` and `measure` if there is none, and `code`, a digest,
+    if a version says what the candidates are.
     """
     left_out = getattr(strategy, "not_fingerprinted", ())
     parts: dict[str, Any] = {
@@ -95,7 +103,8 @@ def fingerprint_of(
     parts |= {
         name: _digest(_plain(option)) for name, option in (("compare", compare), ("measure", measure)) if option is not None
     }
-    return Fingerprint(_digest(parts), parts)
+    about_code = {} if code is None else {"code": code}
+    return Fingerprint(_digest(parts | about_code if counts_code else parts), parts | about_code)
 
 
 def _digest(plain: Any) -> str:

@@ -15,6 +15,7 @@ from rollout_sdk.assignment import Layer, Phase, Share
 from rollout_sdk.assignment.ids import check_name
 from rollout_sdk.comparators import Comparator, DefaultComparator, Disagreements
 from rollout_sdk.engine.arguments import Spec, UnitSpec, is_method, signature_of
+from rollout_sdk.engine.candidate_code import CandidateCode, code_of
 from rollout_sdk.engine.copies.snapshot import Isolate
 from rollout_sdk.engine.judges.judge import Judge
 from rollout_sdk.engine.likeness import FunctionKind, kind_of
@@ -109,6 +110,8 @@ class Settings:
     signature: Signature | None = field(init=False)
     hooks: PluginSet = field(init=False)
     phases: tuple[Phase, ...] = field(init=False)
+    code: CandidateCode | None = field(init=False)
+    has_other_values: bool = field(init=False, default=False)
     fingerprint: Fingerprint = field(init=False)
     failed: Callable[..., None] = field(init=False)
     described: Mapping[str, str] = field(init=False)
@@ -176,6 +179,7 @@ class Settings:
         )
         if getattr(self.strategy, "where", "thread") == "process":
             checks.check_processes(self.key, self.kind, self.candidates)
+        self.code = None if self.version else self._code()
         self.fingerprint = fingerprint_of(
             version=self.version,
             key=self.runtime.key,
@@ -189,6 +193,8 @@ class Settings:
             shares=None if self.ramps else self.phases[0].shares,
             compare=self.compare,
             measure=self.measure,
+            code=None if self.code is None else self.code.digest,
+            counts_code=self._counts_code,
         )
         self.described = self._described()
 
@@ -220,19 +226,34 @@ class Settings:
             }
         return {self.control_name: self.function, **candidates}
 
+    @property
+    def _counts_code(self) -> bool:
+        return self.code is not None and not self.runtime.reconciler.store.is_shared
+
+    def _code(self) -> CandidateCode:
+        """Return the code of the candidates, with the values that this process has first decorated it with.
+
+        A key may be decorated for each model object, or in each request, with other values in the closure: one rollout.
+        """
+        mine, first = code_of(self.candidates), self.runtime.code_of(self.key)
+        if first is None or first.compiled != mine.compiled:
+            return mine
+        self.has_other_values = first != mine and not self.runtime.reconciler.store.is_shared
+        return first
+
     def clash(self, other: Settings) -> str | None:
         """Explain why a rollout with these settings may not use the key of another, or return None if it may.
 
         A function may be decorated again with the same settings (once per model object, say), and a module that is imported
-        again (a reload, a notebook's cell) may change them; another function may not use the key.
+        again (a reload, a notebook's cell) may change them; another function may not use the key. Candidates whose code alone
+        has changed were edited, in a cell of their own.
         """
         differing = [option for option, text in self.described.items() if other.described[option] != text]
-        if len(differing) > 1 and "fingerprint" in differing:
-            # It is derived from the others.
-            differing.remove("fingerprint")
+        # These two follow from the others.
+        differing = [option for option in differing if option not in ("fingerprint", "code")] or differing[:1]
         mine, theirs = (getattr(each.function, "__func__", each.function) for each in (self, other))
         imported_anew = "<" not in self.described["function"] and mine is not theirs
-        if not differing or ("function" not in differing and imported_anew):
+        if not differing or differing == ["code"] or ("function" not in differing and imported_anew):
             return None
         return (
             f"Key {self.key!r} is taken by a rollout with another {' and another '.join(differing)}. "
@@ -244,7 +265,8 @@ class Settings:
         options = {option: _shortly(_ADDRESS.sub("", repr(getattr(self, option)))) for option in _DESCRIBED}
         candidates = ", ".join(f"{name}={_place(function)}" for name, function in self.candidates.items())
         own = {"function": _place(self.function), "candidates": candidates}
-        return {**own, **options, "fingerprint": self.fingerprint.value}
+        code = self.code.compiled if self.code is not None and self._counts_code else ""
+        return {**own, **options, "code": code, "fingerprint": self.fingerprint.value}
 
 
 def _written(option: Any) -> str:

@@ -4,6 +4,7 @@ import json
 import random
 import tempfile
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,9 @@ KEY = b"a secret key"
 
 def decorated(runtime, value=1.0, **options):
     options = {"strategy": ABTest(0.5), "unit": "user", "key": "m", **options}
-    return rollout(candidate=lambda user, session: value, runtime=runtime, **options)(lambda user, session: 0.0)
+    # What an object holds is not part of the fingerprint.
+    held = SimpleNamespace(value=value)
+    return rollout(candidate=lambda user, session: held.value, runtime=runtime, **options)(lambda user, session: 0.0)
 
 
 def written(folder, configurations, users=200):

@@ -118,6 +118,21 @@ def test_running_processes_with_different_fingerprints_are_a_warning_that_says_h
     assert [] == of(look(), "rollout.fingerprints")
 
 
+def test_processes_whose_fingerprints_differ_in_the_code_alone_may_have_one_candidate_all_the_same(write, look):
+    for name, code in (("1a", "aa"), ("2b", "bb")):
+        write(about(**made(name, "", code=code)), name=running(len(name + code) + int(name[0])))
+    found = only(look(), "rollout.fingerprints")
+    assert (True, True) == (found.what.endswith("They differ in: code."), found.cure.endswith("then its code does not count."))
+
+
+def test_forms_of_the_code_that_a_store_has_pooled_are_a_note(write, look):
+    write(about(**made("1a", "", code="aa")), decision(fingerprint="1a"), name=running())
+    assert [] == of(look(), "rollout.code")
+    write(about(**made("1a", "", code="bb")), about(**made("1a", "", code={"v2": "cc"})), name=running(7))
+    found = only(look(), "rollout.code")
+    assert ("note", True, True) == (found.severity, "2 forms of the code" in found.what, "version=" in found.cure)
+
+
 def test_phases_of_two_fingerprints_are_not_one(write, look):
     write(
         *(about(**made(name, "")) for name in ("1a", "2b")),

@@ -172,10 +172,14 @@ def test_any_one_difference_makes_another_fingerprint(one, data):
     assert of(one) != of(other)
 
 
-def test_the_value_itself_is_a_promise():
+def test_the_value_itself_is_a_promise(tmp_path):
     """A store holds it: with another one, every rollout would begin again when the SDK is updated."""
-    values = fingerprint(version="1", key=b"key"), fingerprint(Canary(["5%"])), fingerprint(Interleave(k=5, key=str))
-    assert VALUES == values
+    found = [fingerprint(version="1", key=b"key")]
+    for number, strategy in enumerate([Canary(["5%"]), Interleave(k=5, key=str)]):
+        runtime = Runtime(store=f"sqlite:///{tmp_path}/{number}.db")
+        found.append(fingerprint(strategy, runtime=runtime))
+        runtime.close(1.0)
+    assert VALUES == tuple(found)
 
 
 VALUES = ("cdbc450e", "7539f5c4", "bfc12c5f")

@@ -5,9 +5,12 @@ import os
 
 import ray_shop_tracer
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from ray import serve
 
-from rollout_sdk import Canary, Runtime, Shadow, rollout
+from rollout_sdk import Canary, Runtime, Shadow, Telemetry, rollout
+from rollout_sdk.extending import names
 from rollout_sdk.testing import RecordingPlugin
 from rollout_sdk_ray import RayStore, continues_trace, variant
 
@@ -76,8 +79,9 @@ class Model:
 @serve.deployment(num_replicas=2, ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=100)
 class Router:
     def __init__(self, old, new, store):
-        self.models, self.facts = {"old": old, "new": new}, RecordingPlugin()
-        self.runtime = Runtime(plugins=[self.facts], store=RayStore(store, timeout_s=5.0))
+        self.models, self.facts, self.metrics = {"old": old, "new": new}, RecordingPlugin(), InMemoryMetricReader()
+        telemetry = Telemetry(meter_provider=MeterProvider([self.metrics]))
+        self.runtime = Runtime(plugins=[self.facts], store=RayStore(store, timeout_s=5.0), telemetry=telemetry)
         always = Canary(["100%"])
 
         def between(method, strategy, *, key, unit="user", carries_trace=False, stream=False, **options):
@@ -144,6 +148,14 @@ class Router:
             if event.decision.rollout == f"shop.{name}"
         ]
         return os.getpid(), runs, shadows
+
+    async def counted(self, name):
+        """This replica, and how many decisions of a rollout its metrics have."""
+        await asyncio.to_thread(self.runtime.flush)
+        scopes = [scope for each in self.metrics.get_metrics_data().resource_metrics for scope in each.scope_metrics]
+        (decisions,) = [metric for scope in scopes for metric in scope.metrics if metric.name == names.DECISIONS]
+        points = [point for point in decisions.data.data_points if point.attributes[names.KEY] == f"shop.{name}"]
+        return os.getpid(), sum(point.value for point in points)
 
     async def status_of(self, name):
         controller = self.rollouts[name].rollout

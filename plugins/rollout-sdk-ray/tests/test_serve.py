@@ -107,6 +107,13 @@ def test_without_a_caller_in_a_trace_the_method_begins_its_own(shop):
     assert shop("ask", "traced", user="u-1")[1] is None
 
 
+def test_the_metrics_of_both_replicas_add_up_to_the_calls(shop):
+    before = sum(count for (count,) in of_both(shop, "counted", "rank").values())
+    for user in USERS:
+        shop("ask", "rank", user=user)
+    assert sum(count for (count,) in of_both(shop, "counted", "rank").values()) == before + len(USERS)
+
+
 def test_a_promotion_and_an_abort_in_one_replica_reach_the_other(shop, eventually):
     shop("do", "rank", "promote")
     eventually(lambda: {found[1] for found in of_both(shop, "status_of", "rank").values()} == {"1:100%"})

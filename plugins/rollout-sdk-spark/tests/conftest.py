@@ -18,6 +18,11 @@ def spark():
         "spark.driver.memory": "1g",
         "spark.sql.shuffle.partitions": "2",
         "spark.log.level": "ERROR",
+        "spark.ui.showConsoleProgress": "false",
+        # The journals of the tests are small: what takes time is to compile each statement, and to make machine code of that.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.adaptive.enabled": "false",
     }
     builder = sql.SparkSession.builder.master("local[2]")
     for name, value in settings.items():
