@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
 
+from rollout_sdk.analysis.bounded import shortened
 from rollout_sdk.analysis.checks import candidates_of, checks_of
 from rollout_sdk.analysis.differences import differences
 from rollout_sdk.analysis.judged import Judged
@@ -15,12 +17,14 @@ from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segment_differences import segment_differences
 from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.togo import to_go, traffic_of, whole
-from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict
+from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict, ServingProcess
 from rollout_sdk.judging import Finding, Verdict
 
 __all__ = ["conclude", "headline_of"]
 
 _DAY_S = 86_400.0
+_PROCESS = re.compile(r"events-(.+-\d+)-[0-9a-f]+\Z")
+"""What the names of a process's files begin with: host and process id, and when it began."""
 _ANY = "gates=[Gate(...)] or guardrails=[Guardrail(...)]"
 _DECLARED: Mapping[str, str] = {"shadow": "guardrails=[Guardrail(...)]", "interleave": "gates=[Gate(...)]"}
 _STOPPED: Mapping[str, str] = {"rolled_back": "rolled back", "aborted": "aborted"}
@@ -86,6 +90,15 @@ def conclude(
         else {name: each for name, each in verdict.outcomes.items() if name != "counted" and each},
         undeclared=tuple(found.unnamed),
         alpha=course.criteria.alpha,
+        processes=_processes(found),
+    )
+
+
+def _processes(found: Judged) -> tuple[ServingProcess, ...]:
+    """Those seen last first."""
+    known = sorted(found.processes.items(), key=lambda item: (-item[1][1], item[0]))
+    return tuple(
+        ServingProcess(name=shortened(_PROCESS.sub(r"\1", process)), first_s=span[0], last_s=span[1]) for process, span in known
     )
 
 

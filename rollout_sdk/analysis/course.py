@@ -10,10 +10,10 @@ from typing import Any
 
 from attrs import define, field
 
-from rollout_sdk.analysis.facts import recorded, routed, shadowed
+from rollout_sdk.analysis.facts import add_line, recorded, shadowed
 from rollout_sdk.analysis.shadow_pairs import ShadowPairs
 from rollout_sdk.interleaving.pages import page_of
-from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_routed, add_shadowed, judge
+from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_shadowed, judge
 from rollout_sdk.judging.ingest import is_shadow
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.plan import Criteria, Criterion, Step
@@ -180,7 +180,7 @@ class Course:
             for each in self.pairs.called(record, self.control):
                 self._add_pair(each)
         else:
-            add_routed(self.evidence, routed(record), exposure)
+            add_line(self.evidence, record, exposure)
             if record.get("blend") and not record.get("excluded"):
                 self._list(record)
 

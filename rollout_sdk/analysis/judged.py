@@ -29,6 +29,7 @@ MOST_ROLLOUTS = 1_000
 
 _MOST_METRICS = 20
 _MOST_NAMED = 100
+_MOST_PROCESSES = 1_000
 _MOST_PHASES = 1_000
 """Phases of one rollout that are judged: sums of each are kept."""
 _FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
@@ -78,6 +79,7 @@ class Judged:
         segments: Values by which its attributes are split.
         refused: Lines that could not be counted.
         fault: Why the plan cannot be read; empty where it can.
+        processes: Time of the first call and of the last one in each process; of the latest thousand.
     """
 
     course: Course
@@ -90,6 +92,7 @@ class Judged:
     fault: str = ""
     segments: Mapping[str, Sequence[str]] = field(factory=dict)
     refused: int = 0
+    processes: dict[str, list[float]] = field(factory=dict)
     _next_look: int = _FIRST_LOOK
     _fold_s: float | None = None
     _is_passing: bool = False
@@ -115,6 +118,7 @@ class Judged:
             self._metric(record["metric"])
         self._fold(max(self.now_s, record["seen_s"]))
         if event == "decision":
+            self._served(record.get("seen_by", ""), record["t"])
             if record["phase"] not in self.course.phases and self.course.current:
                 self.look()
             self.calls += 1
@@ -144,6 +148,16 @@ class Judged:
             if self._fold_s == now_s:
                 # A time so far in the future that adding a minute does not change it.
                 self._fold_s = inf
+
+    def _served(self, process: str, time_s: float) -> None:
+        """Take note that a process serves it."""
+        span = self.processes.get(process)
+        if span is not None:
+            span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
+            return
+        self.processes[process] = [time_s, time_s]
+        if len(self.processes) > _MOST_PROCESSES:
+            del self.processes[min(self.processes, key=lambda each: self.processes[each][1])]
 
     def _is_beyond(self, phase: str | None) -> bool:
         """Whether a phase is one more than are kept."""

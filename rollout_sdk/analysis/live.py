@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from zlib import crc32
 
@@ -18,6 +18,7 @@ from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.facts import in_order, stands_for
 from rollout_sdk.analysis.judged import Judged, Judges
+from rollout_sdk.analysis.outcomes import OVER_THE_LIMIT
 from rollout_sdk.analysis.report import (
     CrossedReport,
     PhaseReport,
@@ -30,6 +31,7 @@ from rollout_sdk.analysis.report import (
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
 from rollout_sdk.journal.following import Following
+from rollout_sdk.judging.remembered import Remembered
 from rollout_sdk.runtime.audits import Label, Pair, label_in
 
 __all__ = ["Live"]
@@ -153,9 +155,10 @@ class Live:
         self._judges = Judges()
         self._rollouts: dict[_Set, _Rollout] = {}
         self._seen_s: dict[str, float] = {}
-        self._announced: OrderedDict[str, None] = OrderedDict()
+        self._announced = Remembered()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
+        self._left_out = 0
         self._labels: OrderedDict[Pair, Label] = OrderedDict()
 
     @property
@@ -163,10 +166,14 @@ class Live:
         """What people have said about pairs of answers, by the pair: the latest of it."""
         return self._labels
 
-    def read(self) -> bool:
-        """Read what is new; whether anything was."""
+    def read(self, progress: Callable[[int, int], None] | None = None) -> bool:
+        """Read what is new; whether anything was.
+
+        Args:
+            progress: Called with the bytes read so far, and with how many there are; of use in the first reading only.
+        """
         before = self._journal.lines
-        for record in in_order(self._journal, None, None, self._seen_s):
+        for record in in_order(self._journal, None, progress, self._seen_s):
             # The same change, announced by a process whose lines were read later.
             if record["event"] == "transition" and self._is_announced(record.get("id")):
                 continue
@@ -176,6 +183,7 @@ class Live:
                     self._labels.popitem(last=False)
             which = self._judges.take(record)
             if which is None:
+                self._left_out += 1
                 continue
             self._changed.add(which)
             one = self._rollouts.get(which) or self._rollouts.setdefault(which, _Rollout())
@@ -189,9 +197,7 @@ class Live:
         if change is None:
             return False
         is_known = change in self._announced
-        self._announced[change] = None
-        while len(self._announced) > 100 * _MOST_TRANSITIONS:
-            self._announced.popitem(last=False)
+        self._announced.add(change)
         return is_known
 
     def report(self) -> Report:
@@ -209,7 +215,7 @@ class Live:
             folder=str(journal.folder),
             files=len(journal.files),
             lines=journal.lines,
-            skipped=dict(journal.skipped),
+            skipped={**journal.skipped, **({OVER_THE_LIMIT: self._left_out} if self._left_out else {})},
             missing=journal.missing,
             repeated=journal.repeated,
             lost=journal.lost,

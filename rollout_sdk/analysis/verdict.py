@@ -186,6 +186,21 @@ class Check:
 
 
 @frozen(kw_only=True)
+class ServingProcess:
+    """A process that served a rollout, as far as its journal shows: without calls, it writes nothing.
+
+    Attributes:
+        name: Host and process id, as in the names of its files.
+        first_s: Time of its first call of the rollout, in seconds since 1970.
+        last_s: Time of its last call.
+    """
+
+    name: str
+    first_s: float
+    last_s: float
+
+
+@frozen(kw_only=True)
 class RolloutVerdict(Shown):
     """What a journal says to do about one rollout with one fingerprint, and why.
 
@@ -222,6 +237,7 @@ class RolloutVerdict(Shown):
         outcomes: Outcomes that did not count, by why: "late", "duplicate", "unknown", "capped".
         undeclared: Names of further recorded metrics, beyond the most that are analysed.
         alpha: Error probability.
+        processes: The processes that served it, those seen last first; of many, the latest thousand.
     """
 
     rollout: str
@@ -256,6 +272,7 @@ class RolloutVerdict(Shown):
     outcomes: Mapping[str, int]
     undeclared: tuple[str, ...]
     alpha: float
+    processes: tuple[ServingProcess, ...] = ()
 
     def __str__(self) -> str:
         """One line for a person."""

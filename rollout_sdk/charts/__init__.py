@@ -11,6 +11,7 @@ from rollout_sdk.charts.forest import Effect, forest
 from rollout_sdk.charts.lines import Interval, evidence, sequence
 from rollout_sdk.charts.markup import STYLE, Markup, element, join, text
 from rollout_sdk.charts.matrix import matrix
+from rollout_sdk.charts.periods import periods
 from rollout_sdk.charts.shares import Mark, shares
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "forest",
     "join",
     "matrix",
+    "periods",
     "sequence",
     "shares",
     "text",

@@ -13,9 +13,17 @@ import click
 
 from rollout_sdk.analysis import Report, as_screen, as_text, summarise
 from rollout_sdk.analysis.verdict import Headline
-from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
+from rollout_sdk.cli.options import (
+    examples,
+    journal_argument,
+    json_option,
+    must_be_whole,
+    must_have_records,
+    opened_store,
+)
 from rollout_sdk.cli.output import fault, progress, say, width, write_private
 from rollout_sdk.concurrency.clocks import time
+from rollout_sdk.control.stored import StoredRollout, StoredStatus
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import JournalError, RolloutError
@@ -51,7 +59,7 @@ def _styled(text: str, headline: Headline) -> str:
     epilog=examples(
         "rollout report journal/",
         "rollout report journal/ --rollout shop.rank --full",
-        "rollout report journal/ --html report.html",
+        "rollout report journal/ --html report.html --store sqlite:///rollouts.db",
         "ROLLOUT_JOURNAL=journal rollout report --since 2d --json",
     )
 )
@@ -64,6 +72,7 @@ def _styled(text: str, headline: Headline) -> str:
 @click.option("--full", is_flag=True, help="Also print the tables of every phase and arm.")
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page with charts, in one file.")
 @click.option("--answers/--no-answers", default=True, help="Show kept pairs of answers in the page.  [default: answers]")
+@click.option("--store", "address", metavar="ADDRESS", help="With --html: also show current states, from this store.")
 @json_option
 def report(
     folder: str,
@@ -73,6 +82,7 @@ def report(
     full: bool,
     html: str | None,
     answers: bool,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Report what to do about each rollout of a journal, and why.
@@ -80,6 +90,8 @@ def report(
     DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Rollouts that need attention come first. Exit code 5: the
     journal is empty. 6: part of it cannot be read, and the report covers the rest.
     """
+    if address is not None and html is None:
+        raise click.UsageError("--store is for the page: give --html, too. rollout status shows what is in a store.")
     must_have_records(folder)
     try:
         with progress("Reading the journal") as update:
@@ -87,7 +99,9 @@ def report(
     except RolloutError as error:
         raise fault(error) from None
     if html is not None:
-        _write_page(summary, html, _kept(folder, summary) if answers else {})
+        _write_page(
+            summary, html, _kept(folder, summary) if answers else {}, {} if address is None else _stored(address, summary)
+        )
     if as_json:
         say(json.dumps(summary.as_dict(), indent=2))
     elif html is None or full:
@@ -110,15 +124,22 @@ def _kept(folder: str, summary: Report) -> dict[str, list[KeptPair]]:
     return {key: pairs for key, pairs in kept.items() if pairs}
 
 
-def _write_page(summary: Report, path: str, kept: Mapping[str, list[KeptPair]]) -> None:
+def _stored(address: str, summary: Report) -> dict[str, StoredStatus]:
+    """Return where the rollouts stand that are in the store."""
+    with opened_store(address) as store:
+        known = set(store.keys())
+        return {each.rollout: StoredRollout(store, each.rollout).status() for each in summary.rollouts if each.rollout in known}
+
+
+def _write_page(summary: Report, path: str, kept: Mapping[str, list[KeptPair]], stored: Mapping[str, StoredStatus]) -> None:
     # Imported here: pages load more than the terminal's report needs.
     from rollout_sdk.page import as_html
 
     try:
         if kept:
-            write_private(path, as_html(summary, pairs=kept))
+            write_private(path, as_html(summary, pairs=kept, stored=stored))
         else:
-            Path(path).write_text(as_html(summary), encoding="utf-8")
+            Path(path).write_text(as_html(summary, stored=stored), encoding="utf-8")
     except OSError as error:
         raise click.ClickException(f"The page cannot be written to {path!r}: {error.strerror}.") from None
     click.echo(f"The page is {path}", err=True)

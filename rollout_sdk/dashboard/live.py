@@ -10,15 +10,17 @@ from typing import Self
 from urllib.parse import quote
 
 from rollout_sdk.analysis.live import Live
+from rollout_sdk.analysis.outcomes import OVER_THE_LIMIT
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.screen import ordered
 from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.control.stored import StoredRollout, StoredStatus
 from rollout_sdk.control.stores import StateStore
 from rollout_sdk.exceptions import RolloutError
-from rollout_sdk.formatting import number, plain, several, when
+from rollout_sdk.formatting import number, plain, several
 from rollout_sdk.page import rollout_page
 from rollout_sdk.page.report import cards
+from rollout_sdk.page.stored import alive, standing
 from rollout_sdk.runtime.audits import Label, Pair
 
 __all__ = ["LivePages"]
@@ -48,6 +50,7 @@ class LivePages:
         self._report: Report | None = None
         self._stored: dict[str, StoredStatus] = {}
         self._wrong = ""
+        self._percent = 0
         # Numbers begin anew with every process, and a page may be older than its process.
         self._started = secrets.token_hex(4)
         self._number = 0
@@ -100,7 +103,7 @@ class LivePages:
                 return
 
     def _read(self) -> bool:
-        is_new = self._live.read() or self._report is None
+        is_new = self._live.read(self._tell_progress if self._report is None else None) or self._report is None
         if is_new:
             self._report = self._live.report()
         wrong = ""
@@ -115,6 +118,13 @@ class LivePages:
         is_other = _shown(stored) != _shown(self._stored) or wrong != self._wrong
         self._stored, self._wrong = stored, wrong
         return is_new or is_other
+
+    def _tell_progress(self, done: int, of: int) -> None:
+        """Note how much of the first reading is done; a version for each percent, so that open pages follow."""
+        percent = 100 * done // max(of, 1)
+        if percent != self._percent:
+            self._percent = percent
+            self._number += 1
 
     # Pages ---------------------------------------------------------------------------------------------------------------
 
@@ -133,11 +143,18 @@ class LivePages:
     def _notes(self) -> list[Markup]:
         notes = []
         if self._report is None:
-            notes.append(element("p", text("The journal is being read; the page fills when that is done."), role="status"))
+            notes.append(
+                element(
+                    "p", text(f"The journal is being read: {self._percent} %. The page fills when that is done."), role="status"
+                )
+            )
         if self._wrong:
             notes.append(element("p", element("span", text("CHECK "), class_="word bad"), text(self._wrong), role="alert"))
         if self._report is not None and self._report.lost:
             notes.append(element("p", text(f"{number(self._report.lost)} facts are lost: rollout doctor says why.")))
+        if self._report is not None and (beyond := self._report.skipped.get(OVER_THE_LIMIT)):
+            said = f"There are more rollouts than can be shown: {several(beyond, 'line')} of others are left out."
+            notes.append(element("p", text(said)))
         return notes
 
     def _overview(self) -> Markup:
@@ -167,7 +184,7 @@ class LivePages:
             parts.append(element("h1", text(key)))
             parts.append(element("p", text("The journal has no call of it.")))
         if stored is not None:
-            parts.append(_standing(stored))
+            parts.append(standing(stored, is_live=True))
         former = _current_first(sets)[1:]
         if former:
             pages = (rollout_page(each, level=2) for each in former)
@@ -197,23 +214,5 @@ def _stored_card(status: StoredStatus) -> Markup:
     return element(
         "li",
         element("div", element("a", text(status.key), href=_address(status.key)), text(status.status), class_="headline"),
-        element("p", text(_processes(status)), class_="muted"),
-    )
-
-
-def _processes(status: StoredStatus) -> str:
-    alive = f"{several(len(status.processes), 'process', 'processes')} alive"
-    return alive + (f", {len(status.behind)} of them behind the last change" if status.behind else "")
-
-
-def _standing(status: StoredStatus) -> Markup:
-    """Where it stands in the store, and which processes serve it."""
-    lines = [
-        f"{status.status.replace('_', ' ')} in phase {status.phase} since {when(status.entered_s)}, revision {status.revision}",
-        _processes(status),
-        *((f"INVALID: {status.invalid}",) if status.invalid else ()),
-        *status.notes,
-    ]
-    return element(
-        "section", element("h2", text("In the store")), *(element("p", text(line)) for line in lines), class_="block"
+        element("p", text(alive(status)), class_="muted"),
     )

@@ -21,7 +21,7 @@ from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal.compacted import CompactedPart, compacted_parts, lines_of
 from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of, private_folders
 from rollout_sdk.journal.repeats import Repeats
-from rollout_sdk.journal.schema import FIELDS, SCHEMA
+from rollout_sdk.journal.schema import FIELDS, SCHEMA, Field
 
 __all__ = ["Journal", "read_journal"]
 
@@ -37,13 +37,11 @@ def _refused(constant: str) -> float:
 
 _decoder = json.JSONDecoder(parse_constant=_refused)
 _scan = _decoder.scan_once  # type: ignore[attr-defined]  # documented nowhere, and there since Python 2.6
-_EXPECTED = {
-    event: (
-        {name: (field.plain, field.holds) for name, field in fields.items()},
-        frozenset(name for name, field in fields.items() if field.required),
-    )
-    for event, fields in FIELDS.items()
-}
+_REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
+_Checks = tuple[Field | None, ...] | None
+_MOST_SHAPES, _LONGEST_SHAPE = 200, 1_000
+_shapes: dict[str, dict[tuple[str, ...], _Checks]] = {event: {} for event in FIELDS}
+"""How the fields of a line are checked, by their names: almost all lines of an event have one of a few sets of fields."""
 
 
 @define
@@ -178,7 +176,7 @@ class Journal:
         source = _Source(is_named=is_named)
         while line := file.readline(_LONGEST_LINE):
             self.bytes += len(line)
-            if not self._may_be(line, mark):
+            if mark and not self._may_be(line, mark):
                 continue
             if line.isspace():
                 continue
@@ -288,23 +286,37 @@ def _fault(record: Any) -> str | None:
         return "schema"
     if event.__class__ is not str:
         return "damaged"
-    expected = _EXPECTED.get(event)
-    if expected is None:
-        return "unknown event"
-    fields, required = expected
+    shapes = _shapes.get(event)
+    return "unknown event" if shapes is None else _fault_in_fields(record, event, shapes)
+
+
+def _fault_in_fields(record: dict[str, Any], event: str, shapes: dict[tuple[str, ...], _Checks]) -> str | None:
+    names = tuple(record)
+    try:
+        checks = shapes[names]
+    except KeyError:
+        checks = _checks_of(event, names)
+        if len(shapes) < _MOST_SHAPES and sum(map(len, names)) <= _LONGEST_SHAPE:
+            shapes[names] = checks
+    if checks is None:
+        return "damaged"
     nulls = []
-    for name, value in record.items():
-        field = fields.get(name)
-        if field is None or value.__class__ is field[0]:
+    for field, (name, value) in zip(checks, record.items(), strict=True):
+        if field is None or value.__class__ is field.plain:
             continue
         if value is None:
             nulls.append(name)
-        elif not field[1](value):
+        elif not field.holds(value):
             return "damaged"
     # Null means the same as a missing field; readers need to know only one of the two.
     for name in nulls:
         del record[name]
-    return None if record.keys() >= required else "damaged"
+    return "damaged" if nulls and not record.keys() >= _REQUIRED[event] else None
+
+
+def _checks_of(event: str, names: tuple[str, ...]) -> _Checks:
+    """The field that each name stands for, None for one that the schema does not know; None: a required one is missing."""
+    return tuple(map(FIELDS[event].get, names)) if _REQUIRED[event] <= set(names) else None
 
 
 def _rows(record: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -14,8 +14,8 @@ from binascii import Error as Base64Error
 __all__ = ["Repeats"]
 
 _ID = re.compile(
-    rb"1s?(?:\x1f[^\x1f]+){3}\x1f[0-9a-f]{1,15}\x1f(?P<ms>[0-9a-f]{1,15})"
-    rb"\x1f(?P<origin>[0-9a-f]{10})(?P<number>[0-9a-f]{1,15})(?:~\d{1,2})?-?\x1f"
+    rb"1s?(?:\x1f[^\x1f]+){3}\x1f[0-9a-f]{1,15}\x1f([0-9a-f]{1,15})"
+    rb"\x1f([0-9a-f]{10})([0-9a-f]{1,15})(?:~\d{1,2})?-?\x1f"
 )
 _PAGE = 10
 """Calls are remembered in pages of 1,024 bits: those of a process follow each other."""
@@ -41,8 +41,9 @@ class Repeats:
             return False
         if found is None:
             return False
-        number = int(found["number"], 16)
-        page = found["origin"], int(found["ms"], 16) >> _HOUR, number >> _PAGE, shadow
+        time_ms, origin, nonce = found.group(1, 2, 3)
+        number = int(nonce, 16)
+        page = origin, int(time_ms, 16) >> _HOUR, number >> _PAGE, shadow
         bit, known = 1 << (number & (1 << _PAGE) - 1), self._pages.get(page, 0)
         self._pages[page] = known | bit
         return bool(known & bit)

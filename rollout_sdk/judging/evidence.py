@@ -14,10 +14,11 @@ from rollout_sdk.judging.lists import LISTS, Page
 from rollout_sdk.judging.look import ceilings_of
 from rollout_sdk.judging.metrics import Compared, Metric, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
-from rollout_sdk.judging.outcome_evidence import OutcomeEvidence, remember
+from rollout_sdk.judging.outcome_evidence import OutcomeEvidence
 from rollout_sdk.judging.paired_labels import pair_sums_of
 from rollout_sdk.judging.pairs import DIFFERING, MATCHING
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, number_of
+from rollout_sdk.judging.remembered import MOST_REMEMBERED
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
 from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, is_measured
 from rollout_sdk.records import Comparison
@@ -236,12 +237,14 @@ class Evidence(OutcomeEvidence):
     def _is_capped(self, unit: tuple[str, str, int], most: int, decision: str | None) -> bool:
         """Whether a unit has used up its calls; only the units seen last are remembered."""
         calls = self._calls_of.pop(unit, 0) + 1
-        remember(self._calls_of, unit, calls)
+        self._calls_of[unit] = calls
+        if len(self._calls_of) > MOST_REMEMBERED:
+            self._calls_of.popitem(last=False)
         if calls <= most:
             return False
         self.outcomes["capped"] += 1
         if decision is not None:
-            remember(self._capped, decision)
+            self._capped.add(decision)
         return True
 
     def sums(self, criterion: Criterion, until_s: float | None = None) -> StratifiedBuckets:

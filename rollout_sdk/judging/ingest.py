@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from typing import Any
 
 from attrs import frozen
 
 from rollout_sdk.judging.evidence import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
-from rollout_sdk.records import ERRORS, UNMEASURED, RecordedEvent, RoutedEvent, Run, ShadowedEvent
+from rollout_sdk.records import ERRORS, UNMEASURED, RecordedEvent, RoutedEvent, ShadowedEvent
 
-__all__ = ["AddOutcome", "add_outcome", "add_routed", "add_shadowed", "first_item_of", "has_two_answers", "unit_cell"]
+__all__ = [
+    "AddOutcome",
+    "add_call",
+    "add_outcome",
+    "add_routed",
+    "add_shadowed",
+    "first_item_of",
+    "has_two_answers",
+    "unit_cell",
+]
 
 _SHADOW_ENDS = {"ok": False, "error": True, "timeout": True}
 
@@ -32,11 +42,12 @@ def hash_of(decision_id: str) -> int:
     return int.from_bytes(blake2b(decision_id.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def first_item_of(runs: Sequence[Run]) -> float | None:
-    """Seconds until the caller received the first item; None if there was none."""
-    if not runs or runs[-1].first_item_s is None:
+def first_item_of(runs: Sequence[Sequence[Any]]) -> float | None:
+    """Seconds until the caller received the first item, by the runs as in the journal; None if there was none."""
+    if not runs or runs[-1][3] is None:
         return None
-    return sum(run.duration_s for run in runs[:-1]) + runs[-1].first_item_s
+    first_item_s: float = sum(run[1] for run in runs[:-1]) + runs[-1][3]
+    return first_item_s
 
 
 def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, float]) -> None:
@@ -50,24 +61,83 @@ def add_routed(evidence: Evidence, event: RoutedEvent, exposure: Mapping[str, fl
         exposure: Share of the phase's calls in which each arm is exposed.
     """
     decision = event.decision
-    if event.excluded or event.no_evidence or event.withheld in ("aborted", "disabled") or is_shadow(exposure):
-        return
-    if event.unmeasured is not None and event.withheld is None and event.runs and event.runs[0].error is None:
-        evidence.add_pair(decision.phase, decision.variant, UNMEASURED)
-        return
-    failed = event.withheld is not None or (bool(event.runs) and event.runs[0].error is not None and not event.answered)
-    evidence.add_call(
-        decision.phase,
-        decision.variant,
+    add_call(
+        evidence,
         exposure,
-        unit_cell(event.unit, decision.id),
-        decision.bucket,
-        failed=failed,
-        duration_s=None if event.closed_early or event.unmeasured is not None else sum(run.duration_s for run in event.runs),
-        time_s=decision.time_s,
-        first_item_s=first_item_of(event.runs),
-        covariate=event.covariate,
+        phase=decision.phase,
+        arm=decision.variant,
         decision=decision.id,
+        bucket=decision.bucket,
+        time_s=decision.time_s,
+        runs=[(run.variant, run.duration_s, run.error, run.first_item_s) for run in event.runs],
+        unit=event.unit,
+        excluded=event.excluded,
+        no_evidence=event.no_evidence,
+        withheld=event.withheld,
+        answered=event.answered,
+        closed_early=event.closed_early,
+        unmeasured=event.unmeasured,
+        covariate=event.covariate,
+    )
+
+
+def add_call(
+    evidence: Evidence,
+    exposure: Mapping[str, float],
+    *,
+    phase: str,
+    arm: str,
+    decision: str,
+    bucket: int,
+    time_s: float,
+    runs: Sequence[Sequence[Any]],
+    unit: str | None,
+    excluded: bool = False,
+    no_evidence: bool = False,
+    withheld: str | None = None,
+    answered: bool = False,
+    closed_early: bool = False,
+    unmeasured: str | None = None,
+    covariate: float | None = None,
+) -> None:
+    """Add a call by its fields, as `add_routed` does with an event: creating the event takes longer than adding it.
+
+    Args:
+        evidence: The evidence to add to.
+        exposure: Share of the phase's calls in which each arm is exposed.
+        phase: Phase of the decision.
+        arm: Its variant.
+        decision: Its id.
+        bucket: Its bucket.
+        time_s: Its time, in seconds since 1970.
+        runs: The runs on the caller's path, each as in the journal: variant, seconds, error, seconds to the first item.
+        unit: As in `RoutedEvent`, and so are the others.
+        excluded: See there.
+        no_evidence: See there.
+        withheld: See there.
+        answered: See there.
+        closed_early: See there.
+        unmeasured: See there.
+        covariate: See there.
+    """
+    if excluded or no_evidence or withheld in ("aborted", "disabled") or is_shadow(exposure):
+        return
+    if unmeasured is not None and withheld is None and runs and runs[0][2] is None:
+        evidence.add_pair(phase, arm, UNMEASURED)
+        return
+    duration_s = runs[0][1] if len(runs) == 1 else sum(run[1] for run in runs)
+    evidence.add_call(
+        phase,
+        arm,
+        exposure,
+        unit_cell(unit, decision),
+        bucket,
+        failed=withheld is not None or (bool(runs) and runs[0][2] is not None and not answered),
+        duration_s=None if closed_early or unmeasured is not None else duration_s,
+        time_s=time_s,
+        first_item_s=first_item_of(runs),
+        covariate=covariate,
+        decision=decision,
     )
 
 

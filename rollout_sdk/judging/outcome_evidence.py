@@ -6,20 +6,20 @@ and remembered, within bounds.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Hashable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rollout_sdk.judging.lists import Lists
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of, slice_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
+from rollout_sdk.judging.remembered import Remembered
 from rollout_sdk.plan import JUDGE_PREFERENCE, Criterion, is_judged
 from rollout_sdk.records import RecordedEvent
 
-__all__ = ["OutcomeEvidence", "remember"]
+__all__ = ["OutcomeEvidence"]
 
-_MOST_REMEMBERED = 100_000
 _NO_DETAILS: Mapping[str, Any] = {}
 _MOST_WITHOUT_CALLS = 100
 """Maximum of arms with outcomes but no calls here. Without a key, decision ids, and so arm names, can be forged."""
@@ -55,9 +55,8 @@ class OutcomeEvidence:
         self.lists = Lists()
         self._since = since
         self._fingerprint = fingerprint
-        self._capped: OrderedDict[str, None] = OrderedDict()
-        self._seen: OrderedDict[int, None] = OrderedDict()
-        self._met: OrderedDict[tuple[str, str], None] = OrderedDict()
+        # Decisions beyond the cap, identities of outcomes, and decisions with an outcome of a metric.
+        self._capped, self._seen, self._met = Remembered(), Remembered(), Remembered()
         self._without_calls: set[tuple[str, str]] = set()
         self._labels = PairedLabels()
 
@@ -166,7 +165,7 @@ class OutcomeEvidence:
             self._prefer(
                 criterion, metric, value, decision, arm if shadow else None, phase_name, bucket, decided_s, source, details
             )
-            remember(self._met, about)
+            self._met.add(about)
             return
         if criterion.per == "list":
             self._click(criterion, decision, item, value, identity)
@@ -191,7 +190,7 @@ class OutcomeEvidence:
             return
         if shadow:
             self.outcomes["counted"] += 1
-            remember(self._seen, identity)
+            self._seen.add(identity)
             return
         # Added first, because it refuses values that would spoil all sums.
         sums = self._sums(phase, criterion.label, criterion.window)
@@ -199,8 +198,8 @@ class OutcomeEvidence:
         # The call's value is now a sum, no longer 0 or 1.
         sums.others += is_second
         self.outcomes["counted"] += 1
-        remember(self._seen, identity)
-        remember(self._met, about)
+        self._seen.add(identity)
+        self._met.add(about)
 
     def _prefer(
         self,
@@ -244,7 +243,7 @@ class OutcomeEvidence:
         for phase_name, candidate, bucket, change, time_s in changes:
             self._sums(self.phase(phase_name), criterion.label).add(phase_name, candidate, bucket, change, 0.0, time_s)
         self.outcomes["counted"] += 1
-        remember(self._seen, identity)
+        self._seen.add(identity)
 
     def _is_possible(self, phase_name: str, arm: str, ahead_s: float, window: float) -> bool:
         """Whether the decision may exist: not far ahead of its outcome, and in a known arm.
@@ -264,10 +263,3 @@ class OutcomeEvidence:
 
 def _clipped(criterion: Criterion, value: float) -> float:
     return value if criterion.clip is None else min(max(value, criterion.clip[0]), criterion.clip[1])
-
-
-def remember(known: OrderedDict[Any, Any], name: Hashable, value: Any = None) -> None:
-    """Store a value, and drop the oldest beyond the limit."""
-    known[name] = value
-    if len(known) > _MOST_REMEMBERED:
-        known.popitem(last=False)

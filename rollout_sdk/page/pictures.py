@@ -9,14 +9,16 @@ from rollout_sdk.analysis.phrases import differing
 from rollout_sdk.analysis.report import Latency, RolloutReport, ShadowReport
 from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
-from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, matrix, sequence, shares
-from rollout_sdk.formatting import number
+from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, matrix, periods, sequence, shares
+from rollout_sdk.formatting import number, several, when
 
 __all__ = ["pictures"]
 
 _MOST_METRICS = 12
 _MOST_COURSES = 3
 _MOST_SEGMENTS = 24
+_MOST_PROCESSES = 100
+_LATELY_S = 60.0
 _TONES = {"PASS": "good", "FAIL": "bad", "FUTILE": "bad", "ERROR": "bad"}
 _NAMES = {"latency_mean": "latency", "error_rate": "errors"}
 _QUANTILES = ("p50", "p95", "p99")
@@ -34,6 +36,7 @@ def pictures(report: RolloutReport, verdict: RolloutVerdict) -> list[Chart]:
         *_latency(report),
         *_shadows(report),
         *_preferences(report),
+        *_processes(verdict),
     ]
 
 
@@ -267,6 +270,21 @@ def _preferences(report: RolloutReport) -> Iterator[Chart]:
         ]
         if found:
             yield forest("Preference in interleaved lists", found, written=_points)
+
+
+def _processes(verdict: RolloutVerdict) -> Iterator[Chart]:
+    """Which processes served it from when to when, as far as the journal shows."""
+    found = verdict.processes
+    if not found:
+        return
+    last_s = found[0].last_s
+    lately = sum(each.last_s >= last_s - _LATELY_S for each in found)
+    yield periods(
+        f"Processes: {lately} of {len(found)} in the last minute of calls",
+        f"{several(len(found), 'process', 'processes')} served it, and {number(lately)} in the minute before {when(last_s)}. "
+        "A process without calls writes nothing",
+        [(each.name, each.first_s, each.last_s) for each in found[:_MOST_PROCESSES]],
+    )
 
 
 def _percent(value: float) -> str:

@@ -9,24 +9,33 @@ from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.screen import ordered
 from rollout_sdk.analysis.text import about_journal
 from rollout_sdk.charts import Markup, element, join, text
+from rollout_sdk.control.stored_status import StoredStatus
 from rollout_sdk.journal import KeptPair
 from rollout_sdk.page.document import document
 from rollout_sdk.page.pairs import MOST_SHOWN, disagreements
 from rollout_sdk.page.rollout import badge, meta, rollout_page
+from rollout_sdk.page.stored import standing
 
 __all__ = ["as_html", "cards"]
 
 _MOST_PAIRS = 25
 """Pairs on a page in all: with twenty rollouts, it stays below half a megabyte."""
 _NO_PAIRS: Mapping[str, Sequence[KeptPair]] = MappingProxyType({})
+_NOT_STORED: Mapping[str, StoredStatus] = MappingProxyType({})
 
 
-def as_html(report: Report, *, pairs: Mapping[str, Sequence[KeptPair]] = _NO_PAIRS) -> str:
+def as_html(
+    report: Report,
+    *,
+    pairs: Mapping[str, Sequence[KeptPair]] = _NO_PAIRS,
+    stored: Mapping[str, StoredStatus] = _NOT_STORED,
+) -> str:
     """The report as a page of one file, which asks for no other.
 
     Args:
         report: The report.
         pairs: Pairs of answers that were kept of each rollout, those that differ most first; they hold what `redact` left.
+        stored: Where rollouts stand in their store, by key.
     """
     rollouts = ordered(report)
     most = min(MOST_SHOWN, max(1, _MOST_PAIRS // max(1, len(pairs))))
@@ -38,6 +47,7 @@ def as_html(report: Report, *, pairs: Mapping[str, Sequence[KeptPair]] = _NO_PAI
             "article",
             rollout_page(each, level=2 if len(rollouts) > 1 else 1),
             disagreements(pairs.get(each.rollout, ()), most),
+            *([standing(stored[each.rollout])] if each.rollout in stored else ()),
             id=f"r{number}",
         )
         for number, each in enumerate(rollouts)

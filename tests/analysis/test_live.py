@@ -1,13 +1,19 @@
 """A journal that is read as it is written says what a report of it says."""
 
+import gc
 import random
-import tracemalloc
+from array import array
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence, Set
+from functools import partial
+from types import FunctionType, ModuleType
 
 import pytest
 
 from rollout_sdk import ABTest, Canary, Gate, Guardrail, Runtime, Shadow, rollout
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.live import Live
+from rollout_sdk.judging.remembered import Remembered
 
 
 def answer(unit):
@@ -107,28 +113,58 @@ def test_a_second_look_at_nothing_new_costs_nothing_and_says_the_same(written):
     assert live.report().rollouts[0] is first.rollouts[0]
 
 
-def test_memory_does_not_grow_with_calls(tmp_path):
+def entries(root):
+    """How many entries all containers have that can be reached from something, by the type of the container."""
+    found, seen, waiting = Counter(), set(), [root]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, type | ModuleType | FunctionType):
+            continue
+        seen.add(id(one))
+        if isinstance(one, Mapping | Sequence | Set | deque | array) and not isinstance(one, str | bytes):
+            found[type(one).__name__] += len(one)
+        waiting += gc.get_referents(one)
+    return found
+
+
+def test_memory_does_not_grow_with_calls_and_outcomes(tmp_path, monkeypatch):
+    # What is kept of the latest is full after a few thousand calls here, and not after a million.
+    monkeypatch.setattr("rollout_sdk.analysis.live._LATEST", 100)
+    monkeypatch.setattr("rollout_sdk.judging.outcome_evidence.Remembered", partial(Remembered, 200))
     runtime = Runtime(journal=tmp_path, key=b"k" * 16)
-    model = rollout(candidate=answer, strategy=ABTest(0.5), unit="unit", key="m", effects="read", runtime=runtime)(answer)
-    live, held = Live(tmp_path), []
-    tracemalloc.start()
-    try:
-        for piece in range(4):
-            for number in range(5_000):
-                model(f"u{piece * 5_000 + number}")
-                if number % 1_000 == 0:
-                    runtime.flush()
-            runtime.flush()
-            live.read()
-            live.report()
-            held.append(
-                sum(
-                    each.size
-                    for each in tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/analysis/*")]).traces
-                )
-            )
-    finally:
-        tracemalloc.stop()
-        runtime.close()
-    # Latencies of the latest runs fill up first.
-    assert held[3] < held[1] * 1.5 + 100_000
+    model = rollout(candidate=answer, strategy=STRATEGIES["ab"](), unit="unit", key="m", effects="read", runtime=runtime)(
+        answer
+    )
+    live, held, pieces, calls = Live(tmp_path), [], 4, 1_000
+    for _ in range(pieces):
+        for number in range(calls):
+            decision = model.rollout.route(f"u{number % 100}").decision
+            model.rollout.record("purchase", float(number % 3 == 0), decision_id=decision.id)
+            model.rollout.record("reply", 1.0, decision_id=decision.id)
+            if number % 250 == 0:
+                runtime.flush()
+        runtime.flush()
+        live.read()
+        live.report()
+        held.append(entries(live))
+    runtime.close()
+    assert sum(live.report().rollouts[0].verdict.calls.values()) == pieces * calls
+    more = {name: count - held[1][name] for name, count in held[-1].items() if count != held[1][name]}
+    # Of the last few looks, the sums of each bucket are kept: two looks more than before.
+    assert more.pop("array", 0) <= 2 * 2_048
+    # Two thousand calls and four thousand outcomes later: findings of a few looks more, and not an entry for each call.
+    assert sum(more.values()) <= 1_000, more
+
+
+def test_lines_of_rollouts_beyond_the_most_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("rollout_sdk.analysis.judged.MOST_ROLLOUTS", 2)
+    runtime = Runtime(journal=tmp_path, key=b"k" * 16)
+    for key in ("a", "b", "c"):
+        rollout(candidate=answer, strategy=ABTest(0.5), unit="unit", key=key, runtime=runtime)(answer)("u")
+    runtime.close()
+    live = Live(tmp_path)
+    live.read()
+    report = live.report()
+    assert 2 == len(report.rollouts)
+    # What is said of the rollout, and its call.
+    assert {"over the limit": 2} == report.skipped

@@ -6,7 +6,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout_sdk.charts import STYLE, Effect, Interval, Mark, bars, element, evidence, forest, matrix, sequence, shares, text
+from rollout_sdk.charts import (
+    STYLE,
+    Effect,
+    Interval,
+    Mark,
+    bars,
+    element,
+    evidence,
+    forest,
+    matrix,
+    periods,
+    sequence,
+    shares,
+    text,
+)
 from rollout_sdk.charts.scale import Scale, log_ticks, ticks, time_ticks
 
 HOSTILE = "</title><script>alert(1)</script>\"' onload=alert(1) &amp; \x00\x1b[31m\u202e"
@@ -40,11 +54,12 @@ def all_charts(name):
         shares(name, [(1.79e9, {name: 1.0})], until_s=1.8e9, control=name, marks=[Mark(1.79e9, name, name, name)]),
         bars(name, {name: {name: 0.1}}, written=lambda value: f"{value}{name}"),
         matrix(name, {(name, "b"): 1}, rows=name, columns=name),
+        periods(name, name, [(name, 1.79e9, 1.8e9)]),
     ]
 
 
 class TestHostileNames:
-    @pytest.mark.parametrize("number", range(6))
+    @pytest.mark.parametrize("number", range(7))
     def test_are_shown_and_not_obeyed(self, number):
         chart = all_charts(HOSTILE)[number]
         allowed = {
@@ -75,7 +90,7 @@ class TestHostileNames:
 
 
 class TestEveryChart:
-    @pytest.mark.parametrize("number", range(6))
+    @pytest.mark.parametrize("number", range(7))
     def test_has_a_text_alternative_and_its_numbers(self, number):
         chart = all_charts("shop")[number]
         svg = parsed(chart).find(".//svg")
@@ -85,13 +100,13 @@ class TestEveryChart:
         assert chart.rows
         assert all(len(row) == len(chart.columns) for row in chart.rows)
 
-    @pytest.mark.parametrize("number", range(6))
+    @pytest.mark.parametrize("number", range(7))
     def test_stands_alone_as_a_file(self, number):
         root = ElementTree.fromstring(all_charts("shop")[number].svg())
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert "prefers-color-scheme" in root[0].text
 
-    @pytest.mark.parametrize("number", range(6))
+    @pytest.mark.parametrize("number", range(7))
     def test_uses_only_classes_that_have_a_style(self, number):
         used = {
             each
@@ -168,6 +183,19 @@ class TestShares:
             "d", [(0.0, {"control": 1.0})], until_s=9.0, control="control", marks=[Mark(5.0, "abort", "ann", "slow")]
         )
         assert ("1970-01-01 00:00:05 UTC", "abort", "ann", "slow") in chart.rows
+
+
+class TestPeriods:
+    @given(st.lists(st.tuples(NAMES, TIMES, TIMES), max_size=20))
+    def test_draws_any_periods(self, found):
+        parsed(periods("d", "s", [(name, *sorted(times)) for name, *times in found]))
+
+    def test_draws_the_first_twelve_and_lists_all(self):
+        chart = periods("d", "s", [(f"p{number}", 1.79e9, 1.79e9 + number) for number in range(30)])
+        root = parsed(chart)
+        assert len(root.findall(".//rect")) == 12
+        assert "+18" in [node.text for node in root.iter("text")]
+        assert len(chart.rows) == 30
 
 
 class TestScale:

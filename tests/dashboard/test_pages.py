@@ -1,9 +1,13 @@
 import asyncio
+from threading import Event
 
 import pytest
 from starlette.testclient import TestClient
 
+from rollout_sdk.analysis.live import Live
 from rollout_sdk.dashboard.app import application
+from rollout_sdk.dashboard.live import LivePages
+from tests.waiting import until
 
 from .conftest import HOME
 
@@ -106,3 +110,21 @@ def test_changes_are_sent_as_events(pages):
 
     asyncio.run(run())
     assert sent == ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"]
+
+
+def test_while_a_journal_is_read_the_page_says_how_much_of_it_is(tmp_path, monkeypatch):
+    goes_on, read = Event(), Live.read
+
+    def halting(live, progress=None):
+        if progress is not None:
+            progress(1, 3)
+            assert goes_on.wait(60)
+        return read(live, progress)
+
+    monkeypatch.setattr(Live, "read", halting)
+    with LivePages(tmp_path, every_s=0.05) as pages:
+        until(lambda: "33 %" in pages.overview())
+        before = pages.version()
+        goes_on.set()
+        until(lambda: "Nothing was written" in pages.overview())
+        assert pages.version() != before

@@ -53,7 +53,7 @@ def test_a_call_counts(changed, counted):
 
 
 def test_until_the_first_item_a_caller_waits_for_what_failed_before_too():
-    failed, answered = Run("v2", 0.25, "ValueError"), Run("control", 9.0, first_item_s=0.5)
+    failed, answered = ("v2", 0.25, "ValueError", None), ("control", 9.0, None, 0.5)
     assert (0.75, 0.5, None) == (first_item_of((failed, answered)), first_item_of((answered,)), first_item_of((failed,)))
 
 

@@ -1,0 +1,59 @@
+"""A journal's line adds to the evidence what its event adds."""
+
+import pytest
+
+from rollout_sdk import Guardrail
+from rollout_sdk.analysis.facts import add_line, routed
+from rollout_sdk.judging import Evidence, add_routed
+
+LINE = {
+    "event": "decision",
+    "t": 1000.0,
+    "rollout": "m",
+    "id": "d",
+    "strategy": "ab",
+    "phase": "0:50%",
+    "variant": "v2",
+    "served": "v2",
+    "reason": "split",
+    "bucket": 3,
+    "runs": [["v2", 0.25, None, 0.125]],
+}
+HALF, SHADOW = {"control": 0.5, "v2": 0.5}, {"control": 1.0, "v2": 1.0}
+FAILED = [["v2", 0.25, "ValueError", None], ["control", 9.0, None, 0.5]]
+
+
+def added(add, line, exposure):
+    evidence = Evidence([Guardrail("error_rate"), Guardrail("latency_mean"), Guardrail("first_item", threshold_s=0.2)])
+    add(evidence, line, exposure)
+    return {name: phase.as_dict() for name, phase in evidence.phases.items()}
+
+
+@pytest.mark.parametrize("exposure", [HALF, SHADOW], ids=["served", "shadowed"])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"unit": "000000000001b9e9"},
+        {"unit": "another program's"},
+        {"runs": FAILED},
+        {"runs": FAILED, "answered": True},
+        {"runs": FAILED, "unmeasured": "Future"},
+        {"runs": []},
+        {"runs": [], "withheld": "open"},
+        {"withheld": "aborted"},
+        {"withheld": "disabled"},
+        {"unmeasured": "Future"},
+        {"closed_early": True},
+        {"excluded": True},
+        {"no_evidence": True},
+        {"cov": 2.5},
+    ],
+    ids=str,
+)
+def test_as_its_event_does(changed, exposure):
+    line = {**LINE, **changed}
+    expected = added(lambda evidence, line, exposure: add_routed(evidence, routed(line), exposure), line, exposure)
+    assert added(add_line, line, exposure) == expected
+    is_left_out = changed.keys() & {"excluded", "no_evidence"} or changed.get("withheld") in ("aborted", "disabled")
+    assert bool(expected) == (exposure is HALF and not is_left_out)
