@@ -16,7 +16,7 @@ from rollout_sdk.control.state import RolloutState, start
 from rollout_sdk.judging import Evidence, UnitSample, Verdict, judge
 from rollout_sdk.judging.evidence import COVARIATE
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes
-from rollout_sdk.judging.phase_evidence import BASE, PhaseEvidence, Sums
+from rollout_sdk.judging.phase_evidence import BASE, PhaseEvidence, Sums, is_by_minute, slice_of
 from rollout_sdk.judging.unit_sample import MOST_KEPT
 from rollout_sdk.plan import ERROR_RATE, LATENCY, LATENCY_MEAN
 from rollout_sdk.stats import StratifiedBuckets
@@ -170,8 +170,7 @@ class FastCanary:
             elif criterion.metric == LATENCY_MEAN:
                 known = ~np.isnan(duration_s)
                 logs = np.log(np.maximum(duration_s[known], 1e-9))
-                # Slices of a minute: an eighth of this.
-                self._put(phase, label, 8.0 * MINUTE_S, name, arm, bucket[known], logs, 1.0, times_s[known])
+                self._put(phase, label, MINUTE_S, name, arm, bucket[known], logs, 1.0, times_s[known])
         for each in np.unique(minute).tolist():
             now = minute == each
             here = phase.minutes[arm].kept.setdefault(each, Minute())
@@ -185,7 +184,7 @@ class FastCanary:
         if covariate is not None:
             self._put(phase, COVARIATE, 0.0, name, arm, bucket, covariate, 1.0, times_s)
         for criterion in self.evidence._windowed:
-            self._put(phase, criterion.label, criterion.window, name, arm, bucket, np.zeros(len(who)), 1.0, times_s)
+            self._put(phase, criterion.label, slice_of(criterion.window), name, arm, bucket, np.zeros(len(who)), 1.0, times_s)
 
     def _add_events(
         self, phase: PhaseEvidence, label: str, arm: str, bucket: Array, cell: Array, minute: Array, had: Array
@@ -201,7 +200,7 @@ class FastCanary:
         self,
         phase: PhaseEvidence,
         label: str,
-        window: float,
+        slice_s: float,
         name: str,
         arm: str,
         bucket: Array,
@@ -209,7 +208,7 @@ class FastCanary:
         weight: float,
         times_s: Array,
     ) -> None:
-        sums = Evidence._sums(phase, label, window)
+        sums = Evidence._sums(phase, label, slice_s)
         sums.others += int(((values != 0) & (values != 1)).sum())
         if not sums.slice_s:
             _fill(sums, BASE, name, arm, bucket, values, weight)
@@ -236,8 +235,12 @@ class FastCanary:
         for index, label in enumerate(self.arms):
             mask = arm == index
             if mask.any():
-                bucket = self._units.bucket[who[mask]]
-                self._put(phase, metric, criterion.window, phase_name, label, bucket, values[mask], weight, decided_s[mask])
+                bucket, at_s, slice_s = self._units.bucket[who[mask]], decided_s[mask], slice_of(criterion.window)
+                if is_by_minute(criterion):
+                    # Minutes that are no longer kept cannot be part of an outage.
+                    kept = [] if label not in phase.minutes else list(phase.minutes[label].kept)
+                    at_s, slice_s = np.where(np.isin(at_s // MINUTE_S, kept), at_s, BASE * MINUTE_S), MINUTE_S
+                self._put(phase, metric, slice_s, phase_name, label, bucket, values[mask], weight, at_s)
         if len(values):
             self.evidence.outcomes["counted"] += len(values)
 

@@ -17,7 +17,7 @@ from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.outcome_evidence import OutcomeEvidence
 from rollout_sdk.judging.paired_labels import pair_sums_of
 from rollout_sdk.judging.pairs import DIFFERING, MATCHING
-from rollout_sdk.judging.phase_evidence import PhaseEvidence, number_of
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, is_by_minute, number_of, slice_of
 from rollout_sdk.judging.remembered import MOST_REMEMBERED
 from rollout_sdk.judging.unit_sample import UNTIMED_MINUTE, UnitSample, cell_of
 from rollout_sdk.plan import ERROR_RATE, MEASURED, Criterion, is_measured
@@ -147,7 +147,7 @@ class Evidence(OutcomeEvidence):
         if covariate is not None and -_LARGEST <= covariate <= _LARGEST:
             self._sums(phase, COVARIATE).add(phase_name, arm, bucket, covariate, 1.0, time_s)
         for criterion in self._windowed:
-            self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+            self._sums(phase, criterion.label, slice_of(criterion.window)).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
     def add_answered(
         self, phase_name: str, arm: str, shares: Mapping[str, float], answered: Iterable[tuple[int, int, float]]
@@ -188,7 +188,7 @@ class Evidence(OutcomeEvidence):
                 if event is not None:
                     here.add_event(event, bucket)
             for criterion in windowed:
-                self._sums(phase, criterion.label, criterion.window).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
+                self._sums(phase, criterion.label, slice_of(criterion.window)).add(phase_name, arm, bucket, 0.0, 1.0, time_s)
 
     def add_list(self, decision: str, page: Page, blend: Sequence[str], *, phase_name: str, bucket: int, time_s: float) -> None:
         """Add an interleaved list, which prefers no ranker until it is clicked.
@@ -279,8 +279,8 @@ class Evidence(OutcomeEvidence):
     def fold(self, now_s: float) -> None:
         """Merge time slices that no longer need to be separate.
 
-        Sums of minutes that are clearly part of an outage are dropped. Minutes for which this process alone has too little data
-        stay separate, since the judge may decide with the data of other processes.
+        Sums of minutes that are clearly part of an outage are set aside. Minutes for which this process alone has too little
+        data stay separate, since the judge may decide with the data of other processes.
         """
         minute = int(now_s // MINUTE_S)
         watched = ceilings_of(metric.criterion for metric in self.metrics)
@@ -293,8 +293,8 @@ class Evidence(OutcomeEvidence):
                 sums = phase.sums.get(metric.criterion.label)
                 if sums is None or not sums.slice_s:
                     continue
-                if metric.criterion.metric in MEASURED:
-                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, drop=outages, keep=doubtful)
+                if metric.criterion.metric in MEASURED or is_by_minute(metric.criterion):
+                    sums.fold(now_s - _OPEN_MINUTES * MINUTE_S, aside=outages, keep=doubtful)
                 else:
                     # Twice the window: clocks may be off, and a merged slice must be mature for every reader.
                     sums.fold(now_s - 2 * metric.criterion.window)

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rollout_sdk.judging.lists import Lists
+from rollout_sdk.judging.minutes import MINUTE_S
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair
-from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, number_of, slice_of
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, is_by_minute, number_of, slice_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
 from rollout_sdk.judging.remembered import Remembered
 from rollout_sdk.plan import JUDGE_PREFERENCE, Criterion, is_judged
@@ -73,10 +74,10 @@ class OutcomeEvidence:
         return number_of(phase_name) < self._since
 
     @staticmethod
-    def _sums(phase: PhaseEvidence, label: str, window: float = 0.0) -> Sums:
+    def _sums(phase: PhaseEvidence, label: str, slice_s: float = 0.0) -> Sums:
         sums = phase.sums.get(label)
         if sums is None:
-            sums = phase.sums[label] = Sums(slice_of(window))
+            sums = phase.sums[label] = Sums(slice_s)
         return sums
 
     def name_of(self, event: RecordedEvent) -> str | None:
@@ -192,14 +193,23 @@ class OutcomeEvidence:
             self.outcomes["counted"] += 1
             self._seen.add(identity)
             return
+        sums, at_s = self._sums_at(phase, criterion, arm, decided_s)
         # Added first, because it refuses values that would spoil all sums.
-        sums = self._sums(phase, criterion.label, criterion.window)
-        sums.add(phase_name, arm, bucket, value * factor, weight * factor, decided_s)
+        sums.add(phase_name, arm, bucket, value * factor, weight * factor, at_s)
         # The call's value is now a sum, no longer 0 or 1.
         sums.others += is_second
         self.outcomes["counted"] += 1
         self._seen.add(identity)
         self._met.add(about)
+
+    def _sums_at(self, phase: PhaseEvidence, criterion: Criterion, arm: str, decided_s: float) -> tuple[Sums, float | None]:
+        """Return a metric's sums, and the time of a decision if they still separate it from others."""
+        if not is_by_minute(criterion):
+            return self._sums(phase, criterion.label, slice_of(criterion.window)), decided_s
+        minutes = phase.minutes.get(arm)
+        # A minute that can be part of an outage is kept. A process that did not serve the call knows of none.
+        is_kept = minutes is not None and int(decided_s // MINUTE_S) in minutes.kept
+        return self._sums(phase, criterion.label, MINUTE_S), decided_s if is_kept else None
 
     def _prefer(
         self,

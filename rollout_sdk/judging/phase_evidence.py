@@ -17,12 +17,15 @@ from attrs import define, field
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.minutes import MINUTE_S, Minutes
 from rollout_sdk.judging.unit_sample import UnitSample
+from rollout_sdk.plan import Criterion
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["BASE", "PhaseEvidence", "Sums", "number_of", "slice_of"]
+__all__ = ["BASE", "PhaseEvidence", "Sums", "is_by_minute", "number_of", "slice_of"]
 
 BASE = -1
 """Slice number for sums that no longer need to be separated by time."""
+_ASIDE = -2
+"""Slice number for sums of outages, which count only where the calls of outages count."""
 
 _SLICES = 8
 
@@ -32,12 +35,17 @@ def slice_of(window: float) -> float:
     return window / _SLICES
 
 
+def is_by_minute(criterion: Criterion) -> bool:
+    """Whether a recorded metric's values are kept by the minute of their call, so that those of outages can be left out."""
+    return criterion.per == "call" and not criterion.window
+
+
 @define
 class Sums:
     """Sums of one metric in one phase by arm and bucket, in slices of decision time while time matters.
 
     Attributes:
-        slice_s: Length of a slice in seconds; 0 for a metric without a window, which has a single slice.
+        slice_s: Length of a slice in seconds; 0 if time does not matter, and there is a single slice.
         slices: Sums by slice number; merged slices are in `BASE`.
         others: Number of values other than 0 and 1; if it is 0, the metric is binary.
     """
@@ -46,9 +54,9 @@ class Sums:
     slices: dict[int, StratifiedBuckets] = field(factory=dict)
     others: int = 0
 
-    def add(self, phase: str, arm: str, bucket: int, value: float, weight: float, time_s: float) -> None:
-        """Add a value of a decision made at this time."""
-        number = int(time_s // self.slice_s) if self.slice_s else BASE
+    def add(self, phase: str, arm: str, bucket: int, value: float, weight: float, time_s: float | None) -> None:
+        """Add a value of a decision made at this time; None: at a time that no longer matters."""
+        number = int(time_s // self.slice_s) if self.slice_s and time_s is not None else BASE
         sums = self.slices.get(number)
         if sums is None:
             sums = self.slices[number] = StratifiedBuckets()
@@ -72,20 +80,20 @@ class Sums:
         return [sums for number, sums in self.slices.items() if number == BASE or (number + 1) * self.slice_s <= time_s]
 
     def without(self, numbers: frozenset[int]) -> Iterable[StratifiedBuckets]:
-        """Return the sums of all slices except these."""
-        return [sums for number, sums in self.slices.items() if number not in numbers]
+        """Return the sums of all slices except these, and except those set aside if there are any such."""
+        left_out = numbers | {_ASIDE} if numbers else numbers
+        return [sums for number, sums in self.slices.items() if number not in left_out]
 
-    def fold(self, time_s: float, drop: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> None:
-        """Merge slices that end before this time, except those in `keep`; drop those in `drop`."""
+    def fold(self, time_s: float, aside: frozenset[int] = frozenset(), keep: frozenset[int] = frozenset()) -> None:
+        """Merge slices that end before this time, except those in `keep`; those in `aside` apart from the others."""
         for number in list(self.slices):
-            if number == BASE or number in keep or (number + 1) * self.slice_s > time_s:
+            if number in (BASE, _ASIDE) or number in keep or (number + 1) * self.slice_s > time_s:
                 continue
             sums = self.slices.pop(number)
-            if number in drop:
-                continue
-            base = self.slices.get(BASE)
+            merged = _ASIDE if number in aside else BASE
+            base = self.slices.get(merged)
             if base is None:
-                self.slices[BASE] = sums
+                self.slices[merged] = sums
             else:
                 base.merge(sums)
 

@@ -4,6 +4,8 @@ import random
 import threading
 from contextlib import closing, suppress
 
+import pytest
+
 from rollout_sdk import Canary, Gate, Guardrail, Runtime, Step, rollout
 from rollout_sdk.control.stores import SQLiteStore
 from rollout_sdk.judging import Evidence, judge
@@ -80,6 +82,54 @@ def test_calls_of_an_outage_that_can_have_no_outcome_make_no_worse_candidate_pas
 
     # 2 points worse, exactly the margin.
     assert 0 == passes(criteria(Guardrail("click", margin=0.02)), 200, 120, behave)
+
+
+def clicks_through_an_outage(evidence, rng, *, minutes, down, late_s=0.0):
+    """Add calls, of which all are slow in some minutes and every tenth is clicked in any; return calls and clicks outside."""
+    totals, later = {}, []
+    for minute in range(minutes):
+        for index in range(60):
+            time_s, arm = (minute + index / 60) * 60.0, rng.choice(["control", "v2"])
+            _, bucket = call(evidence, rng, time_s, arm=arm, failed=False, duration_s=0.2 if minute in down else 0.01)
+            clicked = rng.random() < 0.1
+            if clicked:
+                later.append((time_s + late_s, time_s, arm, bucket))
+            if minute not in down:
+                before = totals.get(arm, (0, 0))
+                totals[arm] = before[0] + 1, before[1] + clicked
+        due, later = [each for each in later if each[0] < (minute + 1) * 60], [e for e in later if e[0] >= (minute + 1) * 60]
+        if minute == minutes - 1:
+            due, later = due + later, []
+        for recorded_s, decided_s, arm, bucket in due:
+            evidence.add_outcome(
+                "click", 1.0, decision=f"{decided_s}", phase_name=PHASE, arm=arm, bucket=bucket, decided_s=decided_s,
+                time_s=recorded_s,
+            )  # fmt: skip
+        if minute % 5 == 4:
+            evidence.fold((minute + 1) * 60.0)
+    return totals
+
+
+@pytest.mark.parametrize("late_s", [0.0, 600.0, 5_400.0])
+def test_outcomes_of_calls_in_an_outage_are_left_out_as_these_calls_are(late_s):
+    plan = criteria(Guardrail("click", margin=0.02), Guardrail("latency", threshold_s=0.1))
+    evidence = Evidence(plan.all)
+    totals = clicks_through_an_outage(evidence, random.Random(1), minutes=150, down=range(30, 60), late_s=late_s)
+    numbers = found(judge(evidence, plan, situation(), 150 * 60.0), "click").numbers
+    expected = {arm: clicks / calls for arm, (calls, clicks) in totals.items()}
+    assert {"control": numbers["control"], "v2": numbers["value"]} == pytest.approx(expected)
+
+
+def test_all_outcomes_are_summed_up_with_all_calls():
+    plan = criteria(Guardrail("click", margin=0.02), Guardrail("latency", threshold_s=0.1), Guardrail("error_rate"))
+    evidence, clicked = Evidence(plan.all), 0
+    totals = clicks_through_an_outage(evidence, random.Random(2), minutes=100, down=range(30, 60))
+    assert sum(calls for calls, _ in totals.values()) == 70 * 60
+    sums = evidence.sums(plan.guardrails[0])
+    clicked, calls = map(sum, zip(*(sums.totals(PHASE, arm) for arm in ("control", "v2")), strict=True))
+    assert (clicked, calls) == (evidence.outcomes["counted"], 100 * 60)
+    slow = evidence.sums(plan.guardrails[1])
+    assert sum(slow.totals(PHASE, arm)[0] for arm in ("control", "v2")) == 30 * 60
 
 
 def errors(minutes, share, arms=("control", "v2")):

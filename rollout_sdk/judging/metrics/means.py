@@ -25,7 +25,7 @@ from rollout_sdk.judging.metrics.bucket_bets import gain_log_e, harm_log_e, labe
 from rollout_sdk.judging.metrics.events import add_calls
 from rollout_sdk.judging.metrics.horizon import planned_looks
 from rollout_sdk.judging.paired_labels import CONTROL, paired_numbers
-from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.judging.phase_evidence import PhaseEvidence, is_by_minute
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import lift, missing, percent, signed
 from rollout_sdk.plan import Gate, Guardrail, as_duration
@@ -51,12 +51,11 @@ class Recorded(Metric):
         self._add(whole, name, phase, until_s, None)
 
     def _add(self, whole: StratifiedBuckets, name: str, phase: PhaseEvidence, until_s: float | None, look: Look | None) -> None:
-        criterion = self.criterion
-        sums = phase.sums.get(criterion.label)
+        sums, by_minute = phase.sums.get(self.criterion.label), is_by_minute(self.criterion)
         if sums is not None:
-            for each in sums.until(until_s):
+            for each in sums.without(look.outages(phase)) if by_minute and look is not None else sums.until(until_s):
                 whole.merge(each)
-        if criterion.per == "call" and not criterion.window:
+        if by_minute:
             add_calls(whole, name, phase, look=look)
 
     def _sums(self, look: Look, until_s: float | None) -> StratifiedBuckets:
