@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import opcode
-import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, CO_ITERABLE_COROUTINE, CO_VARARGS, CO_VARKEYWORDS
@@ -37,7 +36,7 @@ _PART = 64
 
 _FLAGS = CO_ASYNC_GENERATOR | CO_COROUTINE | CO_GENERATOR | CO_ITERABLE_COROUTINE | CO_VARARGS | CO_VARKEYWORDS
 _CACHED = type(functools.lru_cache(print))
-_LOADS = re.compile(b"[" + b"".join(re.escape(bytes([each])) for each in opcode.hasconst if each < 256) + b"]", re.DOTALL)
+_IS_LOAD = bytes(each in opcode.hasconst for each in range(256))
 _EXTENDED = opcode.opmap["EXTENDED_ARG"]
 _MRO = type.__dict__["__mro__"].__get__
 _DICT = type.__dict__["__dict__"].__get__
@@ -136,8 +135,10 @@ class _Reading:
         raw = code.co_code
         operations, arguments = raw[::2], bytearray(raw[1::2])
         constants = []
-        for found in _LOADS.finditer(operations):
-            at = found.start()
+        loads = operations.translate(_IS_LOAD)
+        found = loads.find(1)
+        while found >= 0:
+            at = found
             index, shift = arguments[at], 8
             arguments[at] = 0
             # Where a constant is kept depends on whether there is a docstring.
@@ -146,6 +147,7 @@ class _Reading:
                 index |= arguments[at] << shift
                 arguments[at], shift = 0, shift + 8
             constants.append(self.value(code.co_consts[index], depth + 1))
+            found = loads.find(1, found + 1)
         about = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS
         texts = (self.text(each) for each in (operations, bytes(arguments), code.co_exceptiontable, " ".join(code.co_names)))
         return "code", about, *texts, constants

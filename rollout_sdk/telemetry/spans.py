@@ -197,7 +197,7 @@ class Spans:
             names.VARIANT: run.variant,
             names.STRATEGY: rollout.strategy_name,
             names.ROLE: "shadow",
-            names.FUNCTION_NAME: function_name(run.function),
+            names.FUNCTION_NAME: function_name(rollout.functions[run.variant]),
             names.SHADOW_MODE: "task" if run.in_task else "thread",
             names.SHADOW_WAIT: run.began - run.submitted,
             names.DECISION_ID: call.full_decision().id,

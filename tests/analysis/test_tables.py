@@ -20,7 +20,8 @@ from rollout_sdk.journal import read_journal
 from tests.analysis.random_journals import random_journal
 
 ROOT = Path(__file__).parents[2]
-NOW = datetime.now(UTC).timestamp() + 600
+NOW = datetime.now(UTC).timestamp() + 3_600
+"""After every call of these tests, however late they run."""
 
 
 def run(*words, **environment):

@@ -95,7 +95,7 @@ def test_every_alert_is_tested_to_fire_and_not_to_fire(alert):
         ("Another process promoted it", "rollout:weight:max1d == rollout:weight:min1d", "rollout:weight:max1d"),
         ("A canary that began five hours", " offset 1d\n            )\n            and", "\n            )\n            and"),
         ("An A/B test keeps", 'rollout_strategy_name="canary",', ""),
-        ("Nobody calls it", "[1h])\n            ) > 0\n", "[1h])\n            ) >= 0\n"),
+        ("It has no calls", "[1h])\n            ) > 0\n", "[1h])\n            ) >= 0\n"),
         ("It was paused and resumed", "          unless on (job, feature_flag_key)\n          rollout:changes:1d\n", ""),
         ("It was paused by the command line", " offset 1d\n          )\n", "\n          )\n"),
     ],
