@@ -7,7 +7,6 @@ runs. Only libraries that the application has already imported are looked at.
 
 from __future__ import annotations
 
-import contextvars
 import decimal
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -147,6 +146,12 @@ def _default(var: ContextVar[Any]) -> tuple[Any, bool]:
         return None, False
 
 
+def _copied(context: Context) -> decimal.Context | None:
+    """Copy a context's decimal context, which libraries change in place; None if it has none."""
+    numbers = context.get(_DECIMAL)
+    return None if numbers is None else numbers.copy()
+
+
 def _same(one: decimal.Context, other: decimal.Context) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _FIELDS)
 
@@ -159,11 +164,10 @@ def _put(numbers: decimal.Context, values: decimal.Context) -> None:
 
 
 def _own_context() -> Context:
-    context = contextvars.copy_context()
-    # Inlined, because it runs for every shadow.
-    numbers = context.get(_DECIMAL)
+    context = copy_context()
+    numbers = _copied(context)
     if numbers is not None:
-        context.run(_DECIMAL.set, numbers.copy())
+        context.run(_DECIMAL.set, numbers)
     return context
 
 

@@ -31,12 +31,7 @@ if TYPE_CHECKING:
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
 
-__all__ = ["ON_A_LOOP", "STREAMING", "FailedIf", "Measure", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
-
-ON_A_LOOP = ("coroutine", "async generator")
-"""Kinds of variants that run on an event loop."""
-STREAMING = ("generator", "async generator")
-"""Kinds of variants that yield streams."""
+__all__ = ["FailedIf", "Measure", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
 
 _SHOWN = 1_000
 _MOST_NOTES = 20
@@ -289,12 +284,12 @@ class Rollout:
     @property
     def is_async(self) -> bool:
         """Whether the variants run on an event loop."""
-        return self.kind in ON_A_LOOP
+        return self.kind in ("coroutine", "async generator")
 
     @property
     def streams(self) -> bool:
         """Whether the variants yield streams."""
-        return self.kind in STREAMING
+        return self.kind in ("generator", "async generator")
 
     def describe(self) -> dict[str, Any]:
         """Return the journal's description of the rollout."""
