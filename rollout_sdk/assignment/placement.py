@@ -9,6 +9,7 @@ phase. The first one depends on names only, and on other candidates only where s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -155,6 +156,13 @@ def place(previous: Iterable[Lane], shares: Mapping[str, float]) -> tuple[Lane, 
         previous: The previous lanes; empty for a new rollout.
         shares: Share of each candidate, at most 1 together; the control gets the rest.
     """
+    return _placed(tuple(previous), tuple(shares.items()))
+
+
+# Services that decorate in each request ask for the same lanes again and again.
+@lru_cache(maxsize=256)
+def _placed(previous: tuple[Lane, ...], of_each: tuple[tuple[str, float], ...]) -> tuple[Lane, ...]:
+    shares = dict(of_each)
     starts = sorted((_start(name), name) for name in shares)
     nexts = [start for start, _ in starts[1:]] + [start + INTERVAL for start, _ in starts[:1]]
     rooms = {name: _Room(start, after - start) for (start, name), after in zip(starts, nexts, strict=True)}

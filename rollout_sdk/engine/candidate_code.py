@@ -50,14 +50,15 @@ class CandidateCode:
     Attributes:
         compiled: Digest of what was compiled, in hexadecimal digits.
         values: Digest of the plain values that it was made with.
+        digest: Both in eight hexadecimal digits.
     """
 
     compiled: str
     values: str
+    digest: str = field(init=False, eq=False)
 
-    @property
-    def digest(self) -> str:
-        """Both in eight hexadecimal digits."""
+    @digest.default
+    def _both(self) -> str:
         return _digest((self.compiled, self.values))
 
 

@@ -452,7 +452,7 @@ split.rollout.abort(actor="me", reason="a test")
 ok = shadow.rollout.status().shadows["candidate", "ok"]
 runtime.close(10)
 decisions = sum(record["event"] == "decision" for record in read_journal("journal"))
-print(json.dumps([flushed, ok == calls, decisions == 2 * calls + 1, len(runtime.faults), called_s]))
+print(json.dumps([flushed, ok == calls, decisions == 2 * calls + 1, [str(each) for each in runtime.faults], called_s]))
 """
 
 
@@ -464,7 +464,7 @@ def test_f88_greenlets_are_recognised_whenever_the_patch_comes(library, when, du
         pytest.skip(f"{library} is not installed; the extra dev has it")
     program = textwrap.dedent(GREEN).format(library=library, when=when, durability=durability)
     *right, faults, called_s = measured(run_python(program, timeout=60))
-    assert ([True, True, True], 0) == (right, faults)
+    assert ([True, True, True], []) == (right, faults)
     assert called_s < 5.0
     figure(
         "F88",
