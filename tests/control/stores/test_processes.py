@@ -177,7 +177,7 @@ def test_a_parent_and_its_forked_children_use_the_same_store(path):
 BUSY_FORK = (
     HEAD
     + """
-# Threads use the store all the time while the process forks: no child may be stuck, or see a half of something.
+# Threads use the store again and again while the process forks: no child may be stuck, or see a half of something.
 store = SQLiteStore(path, timeout_s=20.0) if path != "memory" else MemoryStore()
 store.swap(KEY, None, document(1), {})
 over, faults = threading.Event(), []
@@ -186,8 +186,10 @@ def use(name):
     try:
         while not over.is_set():
             number += 1
+            began = time.monotonic()
             store.publish(KEY, 0, name, {"a": str(number), "b": str(number)})
-            time.sleep(0.004)
+            # SQLite looks for a free file in steps of up to .1 s: on a slow machine, others would look for ever.
+            time.sleep(max(0.004, 2 * (time.monotonic() - began)))
     except BaseException as error:
         faults.append(error)
 threads = [threading.Thread(target=use, args=(name,)) for name in ("t1", "t2")]
