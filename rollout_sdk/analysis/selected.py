@@ -45,9 +45,9 @@ class SelectedJournal(Journal):
         """Whether nothing was asked for in particular."""
         return self._rollout is None and self._since_s is None and self._phase is None
 
-    def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
+    def records_of(self, path: Path, *, only: str = "", having: str = "") -> Iterator[dict[str, Any]]:
         """The selected records of one file; counts are of all lines."""
-        records = super().records_of(path, only=only)
+        records = super().records_of(path, only=only, having=having)
         return records if self.is_whole else filter(self._is_selected, records)
 
     def _is_selected(self, record: dict[str, Any]) -> bool:

@@ -129,11 +129,16 @@ class Journal:
         for path in self.files:
             yield from self.records_of(path)
 
-    def only(self, event: str) -> Iterator[dict[str, Any]]:
-        """The records of one event; starts the counts anew, and counts what it decodes: few of the other lines."""
+    def only(self, event: str, *, having: str = "") -> Iterator[dict[str, Any]]:
+        """The records of one event; starts the counts anew, and counts what it decodes: few of the other lines.
+
+        Args:
+            event: The event.
+            having: A field; records without it may be left out.
+        """
         self.begin()
         for path in self.files:
-            yield from (record for record in self.records_of(path, only=event) if record["event"] == event)
+            yield from (record for record in self.records_of(path, only=event, having=having) if record["event"] == event)
 
     def begin(self) -> None:
         """Start the counts anew."""
@@ -143,40 +148,41 @@ class Journal:
         self._parts = set()
         self._compacted = compacted_parts(self.folder)
 
-    def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
+    def records_of(self, path: Path, *, only: str = "", having: str = "") -> Iterator[dict[str, Any]]:
         """The records of one file; adds to the counts.
 
         Args:
             path: The file.
             only: An event. Lines that cannot be of it may be passed over without being decoded or counted.
+            having: A field. So may lines that cannot have it.
         """
-        mark = json.dumps(only).encode() if only else b""
+        marks = tuple(json.dumps(word).encode() for word in (only, having) if word)
         part = self.compacted.get(path.name) if path.parent == self.folder else None
         if part is not None:
             if part.damaged:
                 self.skipped["damaged"] += part.damaged
             self.lines += part.damaged
             self.cut += part.cut
-            yield from self.records_in((line for line in lines_of(part) if self._may_be(line, mark)), path)
+            yield from self.records_in((line for line in lines_of(part) if self._may_be(line, marks)), path)
             return
         try:
             with path.open("rb") as raw:
                 is_named = part_of(path.name) is not None
                 if path.suffix != ".gz":
-                    yield from self._records(raw, mark, is_named=is_named)
+                    yield from self._records(raw, marks, is_named=is_named)
                     return
                 with gzip.GzipFile(fileobj=raw) as packed, BufferedReader(packed, _GZIP_BUFFER) as file:
-                    yield from self._records(file, mark, is_named=is_named)
+                    yield from self._records(file, marks, is_named=is_named)
         # The last two: it is not a compressed file, or its end is missing.
         except (OSError, EOFError, zlib.error):
             self.skipped["unreadable file"] += 1
 
-    def _records(self, file: BufferedReader[Any], mark: bytes, *, is_named: bool) -> Iterator[dict[str, Any]]:
-        """The records of a file, whose name says which part it is, or not; lines without the mark may be left out."""
+    def _records(self, file: BufferedReader[Any], marks: tuple[bytes, ...], *, is_named: bool) -> Iterator[dict[str, Any]]:
+        """The records of a file, whose name says which part it is, or not; lines without all marks may be left out."""
         source = _Source(is_named=is_named)
         while line := file.readline(_LONGEST_LINE):
             self.bytes += len(line)
-            if mark and not self._may_be(line, mark):
+            if marks and not self._may_be(line, marks):
                 continue
             if line.isspace():
                 continue
@@ -188,10 +194,10 @@ class Journal:
                 self.cut += 1
 
     @staticmethod
-    def _may_be(line: bytes, mark: bytes) -> bool:
-        """Whether a line may be of an event, which is one with this mark."""
+    def _may_be(line: bytes, marks: tuple[bytes, ...]) -> bool:
+        """Whether a line may be one with these marks."""
         # Any letter may be written as an escape. Decoding a line costs ten times as much as looking for a word in it.
-        return not mark or mark in line or b"\\u" in line or len(line) >= _LONGEST_LINE
+        return all(mark in line for mark in marks) or b"\\u" in line or len(line) >= _LONGEST_LINE
 
     def records_in(self, lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
         """The records of some lines of a file, in order; adds to the counts."""
