@@ -61,13 +61,13 @@ def headline(report: RolloutReport, verdict: RolloutVerdict, *, level: int = 1) 
             element("div", element(f"h{level}", text(report.rollout)), badge(verdict), class_="headline"),
             element("p", text(_sentence(verdict.reason)), class_="reason"),
             element("p", element("strong", text("Next: ")), text(verdict.action)),
-            element("p", text(meta(report, verdict)), class_="muted"),
+            meta(report, verdict),
         ]
     )
 
 
-def meta(report: RolloutReport, verdict: RolloutVerdict) -> str:
-    """What it is and how long it has run, in a line."""
+def meta(report: RolloutReport, verdict: RolloutVerdict) -> Markup:
+    """What it is and how long it has run; a line is broken between two facts, and not within a time."""
     shares = ", ".join(f"{name} {percent(share)}" for name, share in verdict.shares.items())
     parts = [verdict.strategy, report.status.replace("_", " ")]
     if verdict.steps and verdict.step is not None:
@@ -81,7 +81,8 @@ def meta(report: RolloutReport, verdict: RolloutVerdict) -> str:
     units = sum(verdict.units.values())
     if units:
         parts.append(f"{number(units)} units")
-    return " · ".join(parts)
+    facts = [element("span", text(f"{each} ·" if number < len(parts) else each)) for number, each in enumerate(parts, 1)]
+    return element("p", join(facts, Markup(" ")), class_="muted facts")
 
 
 def _sentence(said: str) -> str:
