@@ -49,8 +49,7 @@ pre{font-size:.85rem;margin:0;padding:.5rem .7rem;border:1px solid var(--rule);b
 white-space:pre-wrap;overflow-wrap:anywhere;max-height:26rem;overflow:auto}code{overflow-wrap:anywhere}
 .choose{display:flex;gap:.6rem;flex-wrap:wrap;margin:.8rem 0}
 @media(max-width:40rem){.pair{grid-template-columns:1fr}
-.effects th,.effects td,.effects td.words{white-space:normal;min-width:0;padding:.2rem .3rem;text-align:left}
-.effects th{overflow-wrap:anywhere}}
+.effects th,.effects td,.effects td.words{white-space:normal;min-width:0;padding:.2rem .3rem;text-align:left}}
 @media print{header.page .screen,.operate{display:none}figure.chart,section.block,ul.cards>li{break-inside:avoid}
 .charts{grid-template-columns:1fr 1fr}}
 """
