@@ -7,6 +7,7 @@ runs. Only libraries that the application has already imported are looked at.
 
 from __future__ import annotations
 
+import contextvars
 import decimal
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -146,12 +147,6 @@ def _default(var: ContextVar[Any]) -> tuple[Any, bool]:
         return None, False
 
 
-def _copied(context: Context) -> decimal.Context | None:
-    """Copy a context's decimal context, which libraries change in place; None if it has none."""
-    numbers = context.get(_DECIMAL)
-    return None if numbers is None else numbers.copy()
-
-
 def _same(one: decimal.Context, other: decimal.Context) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _FIELDS)
 
@@ -164,10 +159,11 @@ def _put(numbers: decimal.Context, values: decimal.Context) -> None:
 
 
 def _own_context() -> Context:
-    context = copy_context()
-    numbers = _copied(context)
+    context = contextvars.copy_context()
+    # Inlined, because it runs for every shadow.
+    numbers = context.get(_DECIMAL)
     if numbers is not None:
-        context.run(_DECIMAL.set, numbers)
+        context.run(_DECIMAL.set, numbers.copy())
     return context
 
 
