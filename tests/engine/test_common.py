@@ -309,8 +309,9 @@ class Stage:
         """Everything that is seen from outside."""
         broken = self.scene["broken"]
         if broken == "queue":
-            # What the recorder has of it is an accident.
-            return self.seen, self.runtime.faults.get(("engine.flow", "RuntimeError"))
+            # What the recorder has of it is an accident, and so is which of the two finds out that it is broken.
+            faults = self.runtime.faults
+            return self.seen, sum(faults.get((where, "RuntimeError"), 0) for where in ("engine.begin", "engine.flow"))
         assert self.runtime.flush(10.0)
         breakers = {} if broken == "breakers" else self.model.rollout._rollout.local_state.breakers
         status = {} if broken in ("breakers", "audience", "nonces") else self.model.rollout.status().calls
