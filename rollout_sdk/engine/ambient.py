@@ -16,6 +16,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rollout_sdk.concurrency.context_vars import alone, copy_context
+from rollout_sdk.concurrency.threads import imported
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.likeness import FunctionKind
@@ -76,9 +77,8 @@ def _states() -> Sequence[State]:
     """Return setter, getter and current value of each loaded library's state in this thread."""
     found = []
     for name, read, write in _STATES:
-        module = sys.modules.get(name)
-        # Another thread may be halfway through importing this module.
-        if module is not None and hasattr(module, write):
+        # Not every version has these functions.
+        if hasattr(module := imported(name), write):
             state = getattr(module, read)
             # numpy returns the list itself and later changes it in place.
             found.append((getattr(module, write), state, copy(state())))

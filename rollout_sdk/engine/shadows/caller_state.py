@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from rollout_sdk.concurrency.threads import imported
 from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
@@ -86,10 +87,10 @@ class CallerState:
         self._failed = failed
         self._libraries: list[Entered] = []
         for name, look in _LIBRARIES.items():
-            if (module := sys.modules.get(name)) is not None:
+            if (module := imported(name)) is not None:
                 try:
                     self._libraries.append(look(module))
-                # A version without these functions, or a module that is still being imported.
+                # A version without these functions.
                 except BaseException as error:
                     if not is_fault(error):
                         raise
