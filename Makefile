@@ -45,7 +45,7 @@ help:
 	@echo "make demo           reviews and films through all four strategies, and the report (2 minutes)"
 	@echo "make canary         a canary on real models that decides by itself: one candidate is promoted, one rolled back (1 minute)"
 	@echo "make interleaving   compares two recommenders by interleaving and by an A/B test (2 minutes)"
-	@echo "make dashboard      the journal of the demo in a browser, live (seconds to open; until Ctrl-C)"
+	@echo "make dashboard      journal and store of the demo in a browser, live, also while it runs (until Ctrl-C)"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (2 minutes; the first time more, to install Phoenix)"
 	@echo "make docs           the documentation as a site, in .site/html (1 minute)"
 	@echo "make test           lint, types, import contracts and tests (12 minutes)"
@@ -226,7 +226,7 @@ test-browser: $(VENV)/.dev $(AXE)/node_modules/axe-core/package.json
 	$(BIN)/pytest -n 2 -m browser tests/browser
 
 dashboard: $(VENV)/.dev
-	$(BIN)/rollout dashboard $(DEMO_JOURNAL)
+	$(BIN)/rollout dashboard $(DEMO_JOURNAL) --store sqlite:///$(DEMO_JOURNAL)/rollouts.db
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev
