@@ -45,7 +45,7 @@ help:
 	@echo "make demo           reviews and films through all four strategies, and the report (2 minutes)"
 	@echo "make canary         a canary on real models that decides by itself: one candidate is promoted, one rolled back (1 minute)"
 	@echo "make interleaving   compares two recommenders by interleaving and by an A/B test (2 minutes)"
-	@echo "make dashboard      journal and store of the demo in a browser, live, also while it runs (until Ctrl-C)"
+	@echo "make dashboard      journal and store of the demo in a browser, live, also while it runs (seconds to open; until Ctrl-C)"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (2 minutes; the first time more, to install Phoenix)"
 	@echo "make docs           the documentation as a site, in .site/html (1 minute)"
 	@echo "make test           lint, types, import contracts and tests (12 minutes)"
