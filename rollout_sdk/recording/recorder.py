@@ -9,7 +9,6 @@ rings for it.
 from __future__ import annotations
 
 import atexit
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from typing import Any
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
-from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread
+from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, imported
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.recording.intake import MOST_AT_ONCE, Intake
 from rollout_sdk.records.sampling import Load
@@ -163,7 +162,7 @@ class Recorder(Intake):
         atexit.unregister(self._close_at_exit)
         atexit.register(self._close_at_exit)
         # A process of multiprocessing ends without atexit (before Python 3.14), but not without its own finalizers.
-        util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+        util, process = imported("multiprocessing.util"), imported("multiprocessing.process")
         if util is not None and process is not None and process.parent_process() is not None:
             util.Finalize(None, self._close_at_exit, exitpriority=0)
 

@@ -61,7 +61,7 @@ class ShadowRows(ShadowRun):
 
     def __init__(self, batch: Batch, variant: str, indices: list[int]) -> None:
         """Create a run of `variant` on these rows."""
-        super().__init__(batch.call, variant)
+        super().__init__(batch.call, batch.call.rollout, variant)
         self.rows = batch.rows
         self.indices = indices
         self._calls: Sequence[Call] | None = None
@@ -83,7 +83,7 @@ class ShadowRows(ShadowRun):
         count = len(self.indices)
         control = self.counterpart
         if result.error is not None or control.error is not None:
-            return [control.compared(result, lambda: self.request)] * count
+            return [control.compared(result, self.rollout, lambda: self.request)] * count
         if not control.is_comparable or not (has_rows(control.value, count) and has_rows(result.value, count)):
             return [None] * count
         pairs = zip(each_row(control.value), each_row(result.value), strict=True)
