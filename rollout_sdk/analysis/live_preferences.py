@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rollout_sdk.analysis.judged import Judged
 from rollout_sdk.analysis.metrics import voided
-from rollout_sdk.analysis.report import Preference
+from rollout_sdk.analysis.phase_report import Preference
 from rollout_sdk.judging.lists import LISTS
 from rollout_sdk.judging.phase_evidence import Sums
 from rollout_sdk.stats import ratio_of_sums
