@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from rollout_sdk.analysis.phase_report import Latency, ShadowReport
 from rollout_sdk.analysis.phrases import differing
-from rollout_sdk.analysis.report import Latency, RolloutReport, ShadowReport
+from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
 from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, matrix, periods, sequence, shares

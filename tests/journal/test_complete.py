@@ -22,7 +22,7 @@ PROGRAM = """
     import json, os, random, sys, time
     from contextlib import suppress
     from rollout_sdk import ABTest, Canary, Guardrail, Runtime, Shadow, StateError, StoreError, rollout
-    from rollout_sdk.recording import recorder
+    from rollout_sdk.recording import intake
 
     where, name, seed, how = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     rng = random.Random(seed)
@@ -40,7 +40,7 @@ PROGRAM = """
     plugins = []
     if how == "overloaded":
         # So that the queue of this process is soon full.
-        recorder._MOST_WAITING, plugins = 40, [Slow()]
+        intake._MOST_WAITING, plugins = 40, [Slow()]
     runtime = Runtime(
         journal=f"{where}/journal", store=f"sqlite:///{where}/rollouts.db", control=f"{where}/control.toml", plugins=plugins,
         durability="call" if how == "durable" else "flush",
