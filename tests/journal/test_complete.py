@@ -23,7 +23,7 @@ PROGRAM = """
     from contextlib import suppress
     import rollout_sdk
     from rollout_sdk import ABTest, Canary, Guardrail, Runtime, Shadow, StateError, StoreError, rollout
-    from rollout_sdk.recording import recorder
+    from rollout_sdk.recording import intake
     from rollout_sdk.runtime import registry
 
     where, name, seed, how = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
@@ -42,7 +42,7 @@ PROGRAM = """
     plugins = []
     if how == "overloaded":
         # So that the queue of this process is soon full.
-        recorder._MOST_WAITING, plugins = 40, [Slow()]
+        intake._MOST_WAITING, plugins = 40, [Slow()]
     runtime = Runtime(
         journal=f"{where}/journal", store=f"sqlite:///{where}/rollouts.db", control=f"{where}/control.toml", plugins=plugins,
         durability="call" if how == "durable" else "flush",
