@@ -44,6 +44,7 @@ def make_router(settings: Settings) -> Router:
         control=settings.control_name,
         functions=settings.functions,
         unit=_unit(settings),
+        unit_path=settings.unit if isinstance(settings.unit, str) and "." in settings.unit else "",
         missing_unit=settings.missing_unit,
         hash=unit_hash(settings.key, None if settings.layer is None else settings.layer.name, settings.runtime.key),
         layer=settings.layer,

@@ -200,10 +200,20 @@ def _metric(each: Difference, report: RolloutReport) -> list[str]:
         figures = "" if medians is None else f"median {medians[0] * 1e3:.3g} ms, control {medians[1] * 1e3:.3g} ms"
     else:
         figures = counted(each)
+        phases = _phases(report, each.candidate)
+        if figures and phases > 1:
+            # The effect is the mean of those in the phases; the counts are added up, and their shares may say another thing.
+            figures += f", over {phases} phases"
     left = [] if each.to_go is None else [remaining(each.to_go)]
     # Of few events, the counts say more than a difference without an interval.
     shown = "" if each.unit == "share" and each.low is None and figures else effect(each)
     return [shown, _word(each), figures, *left]
+
+
+def _phases(report: RolloutReport, candidate: str) -> int:
+    """In how many phases a candidate is compared with the control."""
+    both = {report.control, candidate}
+    return sum(both <= {each.variant for each in phase.variants} for phase in report.phases)
 
 
 def _word(each: Difference) -> str:
@@ -243,7 +253,8 @@ def _trust(report: RolloutReport, verdict: RolloutVerdict, width: int) -> Iterat
         cells.append(f"{realised}, {'broken' if report.shares.is_mismatch else 'as configured'}")
     if last:
         cells.append(" : ".join(number(each.units) for each in last) + " units")
-    yield from _row("shares" if len(cells) > 1 else "units", cells, width)
+    if cells:
+        yield from _row("shares" if len(cells) > 1 else "units", cells, width)
     for phase in report.phases[-1:]:
         for shadow in phase.shadows:
             agreement = shadow.agreement

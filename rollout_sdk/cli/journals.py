@@ -27,10 +27,13 @@ from rollout_sdk.control.stored import StoredRollout, StoredStatus
 from rollout_sdk.doctor import as_text as doctor_text
 from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import JournalError, RolloutError
-from rollout_sdk.journal import KeptPair, read_pairs
+from rollout_sdk.formatting import plain
+from rollout_sdk.journal import KeptPair, read_journal, read_pairs
 from rollout_sdk.plan import parse_duration
 
 __all__ = ["COMMANDS"]
+
+_MOST_NAMED = 20
 
 
 def _time(_: click.Context, __: click.Parameter, value: str | None) -> float | None:
@@ -72,7 +75,12 @@ def _styled(text: str, headline: Headline) -> str:
 @click.option("--full", is_flag=True, help="Also print the tables of every phase and arm.")
 @click.option("--html", metavar="FILE", type=click.Path(dir_okay=False), help="Write a page with charts, in one file.")
 @click.option("--answers/--no-answers", default=True, help="Show kept pairs of answers in the page.  [default: answers]")
-@click.option("--store", "address", metavar="ADDRESS", help="With --html: also show current states, from this store.")
+@click.option(
+    "--store",
+    "address",
+    metavar="ADDRESS",
+    help="With --html: also show current states, from this store; by default that of ROLLOUT_STORE.",
+)
 @json_option
 def report(
     folder: str,
@@ -92,12 +100,16 @@ def report(
     """
     if address is not None and html is None:
         raise click.UsageError("--store is for the page: give --html, too. rollout status shows what is in a store.")
+    if html is not None:
+        address = address or os.environ.get("ROLLOUT_STORE") or None
     must_have_records(folder)
     try:
         with progress("Reading the journal") as update:
             summary = summarise(folder, rollout=rollout, since_s=since_s, phase=phase, progress=update)
     except RolloutError as error:
         raise fault(error) from None
+    if rollout is not None and not summary.rollouts:
+        _must_be_there(folder, rollout)
     if html is not None:
         _write_page(
             summary, html, _kept(folder, summary) if answers else {}, {} if address is None else _stored(address, summary)
@@ -111,6 +123,15 @@ def report(
         if full:
             say(f"\n{as_text(summary)}")
     must_be_whole(folder, summary.damaged)
+
+
+def _must_be_there(folder: str, key: str) -> None:
+    """End the command with exit code 1 if a journal has nothing of a rollout."""
+    known = sorted({record["rollout"] for record in read_journal(folder) if "rollout" in record})
+    if key not in known:
+        names = ", ".join(plain(each, 60) for each in known[:_MOST_NAMED])
+        more = f" and {len(known) - _MOST_NAMED} more" if len(known) > _MOST_NAMED else ""
+        raise click.ClickException(f"No rollout {plain(key, 60)!r} in {folder!r}; it has: {names or 'none'}{more}.")
 
 
 def _kept(folder: str, summary: Report) -> dict[str, list[KeptPair]]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from rollout_sdk.cli.options import examples, in_store, json_option, key_argument, opened_store
-from rollout_sdk.cli.output import say, say_fitting
+from rollout_sdk.cli.output import say, say_fitting, warn
 from rollout_sdk.control.stored import StoredChange, StoredRollout
 from rollout_sdk.formatting import plain
 
@@ -32,10 +32,17 @@ def _changing(
     def run(key: str, address: str, actor: str, reason: str, revision: int | None, as_json: bool, **options_: Any) -> None:
         with opened_store(address) as store, StoredRollout(store, key, actor=actor) as rollout:
             done = change(rollout, reason=reason, revision=revision, **options_)
+            is_served = bool(rollout.status().processes)
         if as_json:
             say(json.dumps(done.after.as_dict(), indent=2))
         else:
             say_fitting(plain(done, 1_000))
+        if not is_served:
+            # Processes tell of changes that they follow. One that starts later begins with the state as it is.
+            warn(
+                f"No live process serves {plain(key, 60)}: the journal and other signals will not have this change. rollout "
+                f"history {plain(key, 60)} has it."
+            )
 
     run.__doc__ = help_
     why = (

@@ -278,13 +278,17 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
             OutcomeError: Metric, value or unit are invalid, or not exactly one of `decision_id`, `unit`, `token` is given.
             DecisionIdError: The id or token is damaged, forged or another rollout's.
             UnknownItemError: The item was not shown.
-            ConfigurationError: There is no journal, and nothing else that uses the outcome.
+            ConfigurationError: There is no journal, and nothing else that uses the outcome: no plan that judges its metric (of
+                a decision), and no observer.
         """
-        if not self._runtime.takes_outcomes(self.key):
+        # What is wrong with an outcome that is not valid is said below.
+        is_named = isinstance(metric, str) and sum(each is not None for each in (decision_id, unit, token)) == 1
+        if is_named and not self._runtime.takes_outcomes(self.key, metric, is_of_call=unit is None):
+            of_unit = "" if unit is None else " by unit"
             raise ConfigurationError(
                 f"The outcome {brief(metric)} of {self.key!r} has nowhere to go: its runtime keeps no journal, no plan of "
-                f"{self.key!r} judges outcomes, and no plugin observes them. Set ROLLOUT_JOURNAL to a folder, or pass "
-                "Runtime(journal=...)."
+                f"{self.key!r} judges this metric{of_unit}, and no plugin observes outcomes. Set ROLLOUT_JOURNAL to a folder, "
+                "or pass Runtime(journal=...)."
             )
         about = f"The outcome {brief(metric)} of {self.key!r}"
         if metric == JUDGE_PREFERENCE and variant is None and len(self.candidates) == 1:

@@ -7,6 +7,7 @@ missing unit, the holdout, the layer's slot.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Number
 from typing import Any, Literal
 
 from attrs import define, evolve, field
@@ -46,6 +47,15 @@ Override = Mapping[Any, str] | Callable[..., str | None] | None
 """Fixed variants: by unit, or by a callable with the function's own parameters (None: not fixed)."""
 
 _MOST_KNOWN = 256
+
+
+_MAY_BE_ABSENT = (str, bytes, bytearray, Number)
+"""Types of which a value can be empty, or not a number: the call has no user, and whoever wrote unit= knows that."""
+_WITHOUT = {
+    "control": "no_unit: the control answers them, and they are not analysed",
+    "random": "each is drawn by itself",
+    "raise": "an error",
+}
 
 
 class OverridesByUnit(Mapping[Any, str]):
@@ -95,6 +105,7 @@ class Router:
             shadows in a phase.
         drains: Whether conversations end on their candidate while the rollout is paused or replaced.
         unit_type: Type of the last unit.
+        unit_path: The dotted path to the unit; empty where it is not one.
     """
 
     key: str
@@ -117,12 +128,14 @@ class Router:
     is_asgi: bool = False
     shadow_share: Callable[[Phase], float] | None = None
     drains: bool = False
+    unit_path: str = ""
     unit_type: type | None = field(init=False, default=None)
     _candidates: frozenset[str] = field(init=False)
     _has_rules: bool = field(init=False)
     _fixed: dict[tuple[str, str], Decision] = field(init=False, factory=dict)
     _known: dict[int, Decision] = field(init=False, factory=dict)
     _unit_kinds: set[str] = field(init=False, factory=set)
+    _has_missed: bool = field(init=False, default=False)
 
     def __attrs_post_init__(self) -> None:
         """Precompute the candidates and whether any rule outranks the strategy."""
@@ -228,6 +241,21 @@ class Router:
                 "If both mean the same users, pass their ids in one form."
             )
 
+    def miss(self, unit: object, note: Callable[[str], None]) -> None:
+        """Report the first call whose unit cannot be one, or is not where its path says; one without a user is no news."""
+        if unit is None and self.unit_path:
+            what = f"unit={self.unit_path!r} of {self.key!r} leads to nothing in a call: no such attribute or key, or None."
+        elif unit is None or isinstance(unit, _MAY_BE_ABSENT) or unit == ():
+            return
+        else:
+            what = (
+                f"unit= of {self.key!r} gives a {type(unit).__qualname__}, which is no unit. A unit is a non-empty text, a "
+                "number, a UUID, a date, bytes or a tuple of these."
+            )
+        self._has_missed = True
+        cure = "Name what identifies the user: a parameter, a path into one, or a callable."
+        note(f"{what} Such calls have no unit ({_WITHOUT[self.missing_unit]}). {cure}")
+
     def _unless_read_once(self, call: Call, chosen: Decision) -> Decision:
         """Return the decision, or the control's if an argument can be read only once: a fallback could not read it again."""
         if call.survey is None:
@@ -255,6 +283,8 @@ class Router:
         if self.override is not None and (variant := self._overridden(unit, call.args, call.kwargs)) is not None:
             return self.fixed("override", variant)
         if not call.has_unit and self.unit is not None:
+            if not self._has_missed:
+                self.miss(unit, call.rollout.note)
             if self.missing_unit == "raise":
                 raise MissingUnitError(
                     f"The call of {self.key!r} has no unit: got {brief(unit)}. With missing_unit='raise', every call must name "

@@ -81,6 +81,10 @@ class OutcomeEvidence:
             sums = phase.sums[label] = Sums(slice_s)
         return sums
 
+    def judges(self, metric: str) -> bool:
+        """Whether a metric's outcomes can count."""
+        return metric in self._recorded
+
     def name_of(self, event: RecordedEvent) -> str | None:
         """What is the same for the same outcome in every process; None for one that does not count in any case."""
         criterion, decision, phase, decided_s = (

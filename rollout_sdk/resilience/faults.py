@@ -31,9 +31,10 @@ __all__ = [
 
 CONTROL_FILE = "control file"
 JOURNAL = "journal"
+OUTCOME = "outcome"
 STORE = "store"
 THREADS = "threads"
-"""Names of collaborators whose faults include a reason: it contains paths and settings, but no user data."""
+"""Names of collaborators whose faults include a reason: it contains paths, settings and names of metrics, but no user data."""
 
 BATCH = "engine.batch"
 """Name for wrong answers of a batch; reported with a reason, which contains types but no values."""
@@ -52,7 +53,7 @@ OPTIONS: Mapping[str, str] = {
 }
 """Options of the decorator that read a call: what becomes of a call where one fails, and the cure."""
 
-_EXPLAINED = frozenset({BATCH, CONTROL_FILE, JOURNAL, STORE, THREADS})
+_EXPLAINED = frozenset({BATCH, CONTROL_FILE, JOURNAL, OUTCOME, STORE, THREADS})
 _LOGIN = re.compile(r"//[^/@\s]*@")
 _LONGEST_WHY = 500
 _TELL_EVERY_S = 60.0

@@ -11,6 +11,7 @@ from rollout_sdk.exceptions import ConfigurationError, OutcomeError
 from rollout_sdk.formatting import brief
 from rollout_sdk.recording import outcomes
 from rollout_sdk.recording.outcome_checks import odd_time
+from rollout_sdk.resilience.faults import OUTCOME
 from rollout_sdk.runtime import Runtime, default_runtime
 
 __all__ = ["pseudonym", "record"]
@@ -97,7 +98,7 @@ def record(
         hash_of=hash_of,
     )
     if time_s is not None and (strange := odd_time(event, now_s)) is not None:
-        runtime.failed("outcome", OutcomeError(strange))
+        runtime.failed(OUTCOME, OutcomeError(strange), rollout=event.rollout)
     runtime.conclude_outcome(event)
 
 

@@ -334,12 +334,15 @@ class Runtime:
         self.background.close(timeout_s)
         self.judges.close()
 
-    def takes_outcomes(self, key: str) -> bool:
-        """Whether anything uses an outcome of this rollout: a journal, a judge, an observer, or a log record."""
+    def takes_outcomes(self, key: str, metric: str, *, is_of_call: bool) -> bool:
+        """Whether anything uses an outcome of this rollout: a journal, a judge of its metric, an observer, or a log record.
+
+        A judge uses those of calls only.
+        """
         if self.journal is not None or self.telemetry.evaluation_results:
             return True
         managed, rollout = self.reconciler.rollouts.get(key), self._delivery.rollouts.get(key)
-        judged = managed is not None and managed.evidence is not None
+        judged = is_of_call and managed is not None and managed.evidence is not None and managed.evidence.judges(metric)
         return judged or (rollout is not None and "rollout_recorded" in rollout.observers)
 
     def conclude_outcome(self, event: RecordedEvent) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.records import BreakerEvent, RoutedEvent, ShadowedEvent, TransitionedEvent
-from rollout_sdk.resilience.faults import BATCH, CONTROL_FILE, OPTIONS, STORE, STRATEGY, THREADS, Fault, Notice
+from rollout_sdk.resilience.faults import BATCH, CONTROL_FILE, OPTIONS, OUTCOME, STORE, STRATEGY, THREADS, Fault, Notice
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.tally import failed_in_blend
 from rollout_sdk.telemetry import names
@@ -237,6 +237,8 @@ def _fault(fault: Fault) -> None:
         logger.error("rollout.batch.refused", **about, why=fault.why, **fields)
     elif fault.what.startswith("telemetry."):
         logger.debug("rollout.telemetry.failed", **about, what=fault.what, **fields)
+    elif fault.what == OUTCOME:
+        logger.error("rollout.outcome.odd", **about, why=fault.why, **fields)
     elif fault.what == THREADS:
         logger.error("rollout.threads.missing", **about, why=fault.why, **fields)
     elif fault.what == STORE:

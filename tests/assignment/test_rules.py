@@ -7,7 +7,7 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, MissingUnitError, rollout
+from rollout_sdk import ABTest, Canary, ConfigurationError, MissingUnitError, Runtime, rollout
 
 
 def fits(user, query="q"):
@@ -327,3 +327,31 @@ def test_many_arguments_are_no_unit(runtime, unit, named):
         @rollout(candidate=lambda *users, **context: 2, strategy=ABTest(0.5), unit=unit, key="many", runtime=runtime)
         def model(*users, **context):
             return 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "user", "why"),
+    [
+        ("user.name.id", "x", "unit='user.name.id' of 'm' leads to nothing in a call: no such attribute or key, or None."),
+        ("user", object(), "unit= of 'm' gives a object, which is no unit."),
+        ("user", ["ann"], "unit= of 'm' gives a list, which is no unit."),
+    ],
+)
+def test_a_unit_that_cannot_be_read_is_told_once(unit, user, why):
+    runtime = Runtime()
+    model = rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit=unit, key="m", runtime=runtime)(lambda user: 0)
+    for _ in range(2):
+        assert "no_unit" == model.rollout.route(user).decision.reason
+    (note,) = model.rollout.status().notes
+    assert note.startswith(why)
+    assert "ann" not in note
+    runtime.close(1.0)
+
+
+@pytest.mark.parametrize("user", [None, "", float("nan"), (), b""])
+def test_a_call_without_a_user_is_no_news(user):
+    runtime = Runtime()
+    model = rollout(candidate=lambda user: 1, strategy=ABTest(0.5), unit="user", key="m", runtime=runtime)(lambda user: 0)
+    assert "no_unit" == model.rollout.route(user).decision.reason
+    assert () == tuple(model.rollout.status().notes)
+    runtime.close(1.0)

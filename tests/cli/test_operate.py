@@ -256,3 +256,13 @@ def test_the_examples_of_the_help_are_commands_with_their_options(words):
         command, rest = command.commands[rest[0]], rest[1:]
     known = {name for each in command.params for name in each.opts}
     assert {word for word in rest if word.startswith("--")} <= known
+
+
+def test_a_change_that_no_process_will_write_of_says_where_it_is(process, command, announced, address):
+    model = process()
+    said = "No live process serves shop.rank"
+    assert said in command("pause", "shop.rank", "--reason", "sale")
+    result = CliRunner().invoke(main, ["resume", "shop.rank", "--reason", "over", "--json", "--store", address])
+    assert (True, "shop.rank") == (said in result.stderr, json.loads(result.stdout)["rollout"])
+    announced(model)
+    assert said not in command("pause", "shop.rank", "--reason", "sale")

@@ -193,8 +193,14 @@ def test_an_observer_or_a_plan_is_somewhere_to_go():
     assert runtime.flush(5.0)
     assert ["buy"] == [event.metric for event in watching.events]
     judged = rollout(candidate=lambda user: 1, strategy=PLAN, unit="user", key="judged", runtime=Runtime())(lambda user: 0)
-    judged.rollout.record("buy", 1.0, decision_id=judged.rollout.route("u").decision.id)
+    decision_id = judged.rollout.route("u").decision.id
+    judged.rollout.record("buy", 1.0, decision_id=decision_id)
     runtime.close(1.0)
+    # It judges no other metric, and none of a unit, whose last decision only a journal knows.
+    with pytest.raises(ConfigurationError, match="no plan of 'judged' judges this metric, and"):
+        judged.rollout.record("bye", 1.0, decision_id=decision_id)
+    with pytest.raises(ConfigurationError, match="no plan of 'judged' judges this metric by unit, and"):
+        judged.rollout.record("buy", 1.0, unit="u")
 
 
 # Where the function is not decorated ---------------------------------------------------------------------------------------
@@ -233,9 +239,15 @@ def test_an_id_of_another_rollout_than_was_said_is_refused(tmp_path, elsewhere):
     runtime.close(5.0)
 
 
-def test_an_odd_time_elsewhere_is_a_fault_that_is_told(elsewhere):
-    rollout_sdk.record("buy", 9.5, unit="42", rollout="shop", time_s=time.time() + 3600)
-    assert {("outcome", "OutcomeError"): 1} == dict(elsewhere.faults)
+def test_an_odd_time_elsewhere_is_a_fault_that_is_told_of_its_rollout_alone(elsewhere, caplog):
+    with caplog.at_level("ERROR", logger="rollout_sdk"):
+        rollout_sdk.record("buy", 9.5, unit="42", rollout="shop", time_s=time.time() + 3600)
+        elsewhere.flush(5.0)
+    assert {("outcome", "OutcomeError"): 1} == dict(elsewhere.faults) == elsewhere.faults_of("shop")
+    assert {} == elsewhere.faults_of("search")
+    told = " ".join(caplog.messages)
+    assert "rollout.outcome.odd rollout=shop" in told
+    assert "Outcomes of metric 'buy' are dated more than a minute ahead of this machine's clock. They count." in told
 
 
 @pytest.mark.parametrize("layer", [None, "checkout"])

@@ -185,6 +185,12 @@ LOGS = (
         "rollout.threads.missing", "error", "the server does not let background threads run; with the cure", ("why", *_FAULT)
     ),
     LogEvent(
+        "rollout.outcome.odd",
+        "error",
+        "an outcome that a process without its rollout recorded has a strange time; it counts",
+        ("why", *_FAULT),
+    ),
+    LogEvent(
         "rollout.telemetry.failed",
         "debug",
         "OpenTelemetry, or a setting of the SDK, failed; once a minute for each kind, like every fault",
