@@ -193,11 +193,13 @@ def _test(strategy: Any, users: Users, effect: float, seed: str) -> tuple[Headli
             effects="read",
         )(model("old"))
         exposed = user = 0
+        # A plan without the metric would refuse its outcomes, and there is no journal.
+        counts = any(each.metric == METRIC for each in strategy.criteria.all)
         for look in range(1, users.days * _LOOKS_A_DAY + 1):
             for _ in range(users.per_day // _LOOKS_A_DAY):
                 clock_ns += _DAY_NS // users.per_day
                 user += 1
-                exposed += _call(tested, rng.getrandbits(60), users, effect, rng)
+                exposed += _call(tested, rng.getrandbits(60), users, effect, rng, counts=counts)
                 if strategy.name == "shadow" and user % _SHADOWS == 0:
                     # Real shadows have a moment each; more of these would be dropped, as under overload.
                     runtime.flush(60.0)
@@ -210,7 +212,7 @@ def _test(strategy: Any, users: Users, effect: float, seed: str) -> tuple[Headli
         runtime.close(10.0)
 
 
-def _call(tested: Any, user: int, users: Users, effect: float, rng: random.Random) -> int:
+def _call(tested: Any, user: int, users: Users, effect: float, rng: random.Random, *, counts: bool) -> int:
     """One user: calls, and has a success or not; whether the candidate's answer, or some of it, was among what they got."""
     try:
         routed = tested.rollout.route(user)
@@ -220,9 +222,9 @@ def _call(tested: Any, user: int, users: Users, effect: float, rng: random.Rando
     if decision.variant == INTERLEAVED:
         for item, new in zip(routed.value, is_new, strict=True):
             # Each item has its part of what a whole answer of its variant would have.
-            if rng.random() < (users.rate + effect * new) / len(is_new):
+            if rng.random() < (users.rate + effect * new) / len(is_new) and counts:
                 tested.rollout.record(METRIC, 1.0, decision_id=decision.id, item=item)
-    elif rng.random() < users.rate + effect * all(is_new):
+    elif rng.random() < users.rate + effect * all(is_new) and counts:
         tested.rollout.record(METRIC, 1.0, decision_id=decision.id)
     return int(any(is_new))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+import rollout_sdk
 from rollout_sdk import (
     ABTest,
     Breaker,
@@ -30,6 +31,7 @@ from rollout_sdk import (
     Telemetry,
     rollout,
 )
+from rollout_sdk.runtime import registry
 
 UNIT = "marker-unit-4711"
 PAYLOAD = "marker-payload-4711"
@@ -95,6 +97,7 @@ def everything(telemetry: Telemetry) -> set[tuple[str, str]]:
     measured = decorated("ab", ABTest(1.0), version="2026-11-28")
     measured.rollout.record("rating", 4.5, decision_id=measured.rollout.route(UNIT).decision.id)
     measured.rollout.record("rating", 2, unit=UNIT)
+    elsewhere(runtime)
     decorated("broken", ABTest(1.0), failing)(UNIT)
     with suppress(ValueError):
         decorated("both-fail", ABTest(1.0), failing, failing)(UNIT)
@@ -121,6 +124,15 @@ def everything(telemetry: Telemetry) -> set[tuple[str, str]]:
     runtime.flush(10.0)
     runtime.close(1.0)
     return {*runtime.faults, *unwritable(telemetry, folder), *threadless(telemetry)}
+
+
+def elsewhere(runtime):
+    """An outcome of a process that decorates nothing, and has a strange clock."""
+    before, registry._default = registry._default, runtime
+    try:
+        rollout_sdk.record("rating", 2, unit=UNIT, rollout="ab", time_s=time.time() + 3600)
+    finally:
+        registry._default = before
 
 
 def threadless(telemetry):

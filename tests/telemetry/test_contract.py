@@ -148,6 +148,7 @@ PROVOKED = {
     ("override", "ZeroDivisionError"),
     ("control file", "ConfigurationError"),
     ("journal", "JournalError"),
+    ("outcome", "OutcomeError"),
     ("store", "StoreError"),
     ("threads", "ConfigurationError"),
 }
