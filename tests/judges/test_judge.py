@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 import pytest
+from structlog.testing import capture_logs
 
 from rollout_sdk import Canary, Gate, Guardrail, Judge, Judgement, Money, Shadow, Step, rollout
 from rollout_sdk.analysis.replay import replay
@@ -465,3 +466,17 @@ def test_a_price_is_believed_until_a_judgement_costs_more():
         spending.settle(1.0, cost)
     # 3 spent: two of 2 may become two of 3.5.
     assert (2.0, "wait") == (spending.reserve(0.0), spending.reserve(0.0))
+
+
+@pytest.mark.parametrize(
+    ("judge", "guardrails", "is_said"),
+    [(Judge(lambda *_: "a"), (), True), (Judge(lambda *_: "a"), (BETTER,), False), (None, (), False)],
+)
+def test_a_judge_without_a_criterion_decides_nothing_and_says_so(runtime, judge, guardrails, is_said):
+    with capture_logs() as logs:
+        chat = deployed(runtime, judge, guardrails=guardrails)
+        called(chat, 1)
+        assert runtime.flush(10.0)
+    said = [note for note in chat.rollout.status().notes if "judge= of 'chat' decides nothing" in note]
+    assert bool(said) == is_said
+    assert any("Add Guardrail('judge.preference'" in str(line) for line in logs) == is_said
