@@ -183,9 +183,9 @@ def make_rollout(settings: Settings) -> Rollout:
         rollout.judge = runtime.judge_lane(settings.key, settings.judge, settings.failed, rollout.note)
         if not any(is_judged(each.metric) for each in _criteria(settings)):
             rollout.note(
-                f"judge= of {settings.key!r} decides nothing, and nothing finds out whether it always prefers the answer that it "
-                "sees first: no criterion of the strategy is about judge.preference. Add Guardrail('judge.preference', "
-                "margin=0.05), and have people label a few pairs."
+                f"judge= of {settings.key!r} decides nothing, and nothing checks whether it always prefers the answer that it "
+                "sees first, because no criterion of the strategy is about judge.preference. Add "
+                "Guardrail('judge.preference', margin=0.05), and have people label a few pairs."
             )
     return rollout
 

@@ -89,8 +89,8 @@ def about_halves(candidate: str, numbers: Mapping[str, Any]) -> str:
     if not numbers.get("halves"):
         return ""
     return (
-        f" {numbers['halves']:,} values of answers of {candidate} are not counted, because the value of the control's answer to "
-        "the same call is missing, or was recorded in another process: record both in one."
+        f" {numbers['halves']:,} values of answers of {candidate} are not counted, because the value of the control's answer "
+        "to the same call is missing, or was recorded in another process: record both in one."
     )
 
 

@@ -108,6 +108,7 @@ class Sums:
         slices = {int(number): StratifiedBuckets.from_dict(sums) for number, sums in table["slices"].items()}
         return cls(float(table["slice_s"]), slices, int(table.get("others", 0)))
 
+
 UNCOMPARED = "uncompared "
 """Prefix of counts beside the ends of runs: of pairs that a metric could not use."""
 

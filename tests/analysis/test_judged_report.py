@@ -83,13 +83,25 @@ def test_judgements_are_not_unused_outcomes(judged):
 @pytest.mark.parametrize(
     ("argument", "limits", "said"),
     [
-        (threading.Lock(), {}, "most of the others ended as 'dropped_snapshot', so that agreement and latency speak of the "
-         "others only: make the arguments copyable, or pass isolate=."),
-        ("text", {"max_age_s": 1e-9}, "most of the others ended as 'dropped_stale', so that agreement and latency speak of "
-         "quiet moments: raise ShadowLimits.workers, cpu_share or max_age_s, or shadow a smaller share."),
+        (
+            threading.Lock(),
+            {},
+            (
+                "most of the others ended as 'dropped_snapshot', so that agreement and latency speak of the others only: "
+                "make the arguments copyable, or pass isolate=."
+            ),
+        ),
+        (
+            "text",
+            {"max_age_s": 1e-9},
+            (
+                "most of the others ended as 'dropped_stale', so that agreement and latency speak of quiet moments: "
+                "raise ShadowLimits.workers, cpu_share or max_age_s, or shadow a smaller share."
+            ),
+        ),
     ],
     ids=["uncopied", "stale"],
-)  # fmt: skip
+)
 def test_shadows_that_did_not_come_back_have_the_cure_of_their_end(tmp_path, argument, limits, said):
     runtime = Runtime(journal=tmp_path, shadows=ShadowLimits(**limits))
     guardrails = [Guardrail("error_rate", floor=0.2)]

@@ -453,7 +453,9 @@ def test_with_a_price_a_judgement_that_fails_costs_it(how, calls):
 
 
 def test_judgements_that_cost_more_than_their_price_run_one_at_a_time_near_the_end_of_the_budget():
-    found, _ = lane(Judge(lambda *_: time.sleep(0.01) or Judgement("tie", cost=3.0), budget=Money(10), price=0.1, concurrency=20))
+    found, _ = lane(
+        Judge(lambda *_: time.sleep(0.01) or Judgement("tie", cost=3.0), budget=Money(10), price=0.1, concurrency=20)
+    )
     assert (3, 9.0) == (len(paid(found, 100)), found.spending.spent)
 
 

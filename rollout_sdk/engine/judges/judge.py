@@ -85,10 +85,11 @@ class Judge:
         retries: Further attempts after an exception or a timeout, for each pair.
         budget: What all judgements together may cost: of all processes of a store, or else of this process. A judgement is paid
             for before it starts, with `price` or the largest cost so far, whichever is more. The budget is exceeded by one
-            judgement at most, unless costs jump: judgements that cost more than `price` (without it, more than twice the largest
-            cost so far) may exceed it with all that are under way at once. Then, judging pauses until the next period.
-        price: The most that a judgement costs; needed with a budget unless the judge returns its costs. What a judgement that
-            raises or times out costs is not known, and counts as the reservation: without a price, the first one pauses judging.
+            judgement at most, unless costs jump: all judgements that are under way may exceed it if they cost more than `price`
+            (without it, more than twice the largest cost so far). Once it is spent, judging pauses until the next period.
+        price: The most that a judgement costs; needed with a budget unless the judge returns its costs. What a judgement costs
+            that raises or times out is unknown, and counts as reserved: if nothing is known yet and there is no price, judging
+            pauses until the next period.
         queue: Pairs that wait; more are not judged.
         max_bytes: Bytes of copied arguments and of both answers that wait; pairs for which there is no room, or whose size
             cannot be known, are not judged.

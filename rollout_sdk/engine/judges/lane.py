@@ -243,6 +243,6 @@ class JudgeLane:
         self.spending.exhaust()
         how = "" if end == "ok" else f" (it ended as {end!r})"
         self._note(
-            f"The judge {self.judge.name!r} has a budget, but the cost of a judgement is unknown{how}: it pauses until the next "
-            "period. Pass price= to Judge, or return Judgement('a', cost=...) from every judgement."
+            f"The judge {self.judge.name!r} has a budget, but the cost of a judgement is unknown{how}: it pauses until the "
+            "next period. Pass price= to Judge, or return Judgement('a', cost=...) from every judgement."
         )
