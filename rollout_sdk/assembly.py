@@ -180,7 +180,7 @@ def make_rollout(settings: Settings) -> Rollout:
         plugins=hooks.names,
     )
     if settings.judge is not None:
-        rollout.judge = runtime.judge_lane(settings.key, settings.judge, settings.failed, rollout.note)
+        rollout.judge = runtime.judges.lane(settings.key, settings.judge, settings.failed, rollout.note)
         if not any(is_judged(each.metric) for each in _criteria(settings)):
             rollout.note(
                 f"judge= of {settings.key!r} decides nothing, and nothing checks whether it always prefers the answer that it "

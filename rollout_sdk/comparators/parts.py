@@ -6,12 +6,13 @@ Arrays, series and tensors are read by their own methods, which give numpy's arr
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from typing import Any
 
 from attrs import frozen
+
+from rollout_sdk.concurrency.threads import imported
 
 __all__ = [
     "Column",
@@ -129,7 +130,7 @@ def columns_of(value: Any) -> tuple[list[Any], list[Any], Any] | None:
 
 def as_column(value: Any) -> Column | None:
     """Return the values of an array, a tensor, a series, or a long list of floats; None for anything else."""
-    numpy = sys.modules.get("numpy")
+    numpy = imported("numpy")
     if numpy is None:
         return None
     if isinstance(value, numpy.ndarray):

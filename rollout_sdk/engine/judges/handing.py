@@ -28,17 +28,20 @@ class Finished(Protocol):
 
     Attributes:
         rollout: The rollout.
-        call: The call that it shadows.
         variant: The variant that ran.
         counterpart: The control's answer to the same call.
         size: Bytes of the copied arguments and of the copied control's answer.
     """
 
     rollout: Rollout
-    call: Call
     variant: str
     counterpart: Counterpart
     size: int
+
+    @property
+    def call(self) -> Call:
+        """The call that it shadows."""
+        ...
 
     @property
     def request(self) -> RouteRequest:
