@@ -70,11 +70,14 @@ class Candidate:
     guardrails: tuple[Guardrail, ...] = ()
 
 
+# Not for all candidates: the slowest few calls decide a mean of times, so that passing one takes thousands once it serves.
+FAST = Guardrail("first_token_s", margin=0.05, better="lower", per="outcome")
+
 LIKES_LONG, DISLIKES_NEW = "judge-that-likes-long-answers", "judge-that-likes-the-old-words"
 CANDIDATES = (
     Candidate("plain-2", DISLIKES_NEW, "promoted"),
     Candidate("charming", LIKES_LONG, "rolled_back", "judge.preference"),
-    Candidate("late", LIKES_LONG, "rolled_back", "first_token_s"),
+    Candidate("late", LIKES_LONG, "rolled_back", "first_token_s", (FAST,)),
     Candidate("wordy", LIKES_LONG, "rolled_back", "cost"),
     Candidate(
         "contrary", LIKES_LONG, "rolled_back", "shadow.mismatch.number", (Guardrail("shadow.mismatch.number", margin=0.4),)
@@ -162,8 +165,6 @@ def decided(port: int, candidate: Candidate, journal: str) -> tuple[str, str, li
         guardrails=[
             Guardrail("error_rate"),
             Guardrail("judge.preference", margin=0.15, audit=0.5),
-            # Clipped, so that a single slow connection does not decide.
-            Guardrail("first_token_s", margin=0.05, better="lower", per="outcome", clip=(0.0, 0.2)),
             Guardrail("cost", margin=5 * PRICE, better="lower", per="outcome"),
             *candidate.guardrails,
         ],
