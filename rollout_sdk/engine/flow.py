@@ -152,7 +152,7 @@ def _step(call: Call, variant: str) -> Invoke | None:
         return _control(call)
     step = call.attempt(variant)
     if step is not None and rollout.measure is not None:
-        step.keep = StreamCopy(rollout.limits.kept_items, rollout.isolate)
+        step.keep = StreamCopy(rollout.limits.kept_items, rollout.isolate, rollout.limits)
     # The control may have to run afterwards on the caller's arguments; without a survey, nothing in them can change.
     if step is not None and survey is not None and rollout.on_error == "control":
         protect(rollout, step, survey)
@@ -162,7 +162,8 @@ def _step(call: Call, variant: str) -> Invoke | None:
 def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
     if call.shadows or call.rollout.measure is not None:
-        step.keep = StreamCopy(call.rollout.limits.kept_items, call.rollout.isolate)
+        limits = call.rollout.limits
+        step.keep = StreamCopy(limits.kept_items, call.rollout.isolate, limits)
     return step
 
 

@@ -98,7 +98,8 @@ class ShadowRun:
         if self.rollout.background.is_full(self):
             return not self.end("dropped_full")
         try:
-            self.args, self.kwargs, self.size = take_snapshot(args, kwargs, self.rollout.isolate, self.rollout.shared)
+            rollout = self.rollout
+            self.args, self.kwargs, self.size = take_snapshot(args, kwargs, rollout.isolate, rollout.shared, rollout.limits)
         except Uncopied as why:
             cause = str(why.error) if isinstance(why.error, NotCopied) else error_type(why.error)
             return not self.end("dropped_snapshot", error=f"{cause}{self._named(why.where)}")
