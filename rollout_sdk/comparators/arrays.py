@@ -173,7 +173,8 @@ def _gaps(numpy: Any, a: Any, b: Any) -> tuple[Any, Any, Any]:
         return a.astype(float), b.astype(float), gap.astype(float)
     # Of two floats close to each other, the difference is exact in their own precision.
     x, y = (a, b) if a.dtype == b.dtype == numpy.float32 else (_widened(numpy, a), _widened(numpy, b))
-    return x, y, numpy.abs(x - y)
+    gap = x - y
+    return x, y, numpy.abs(gap, out=None if gap.dtype.kind == "c" else gap)
 
 
 def _widened(numpy: Any, values: Any) -> Any:
