@@ -32,7 +32,7 @@ from rollout_sdk import Runtime, Shadow, ShadowLimits, rollout
 from rollout_sdk.comparators import compare
 
 ROUNDS, EVERY_S = 15, 0.02
-BUDGET_MS = 5.0
+BUDGET_MS = 8.0
 NOISES = {"equal": 0.0, "close": 1e-12, "different": 1.0}
 
 
@@ -120,7 +120,7 @@ def callers(make: Callable[[Any], Any], size: int, calls: int) -> dict[str, Any]
     times: dict[str, list[float]] = {"bare": [], "shadowed": []}
     worked: dict[str, list[float]] = {"bare": [], "shadowed": []}
     model(0)
-    # What the libraries have loaded is not searched for garbage: that takes as long as a copy, and which call does it is chance.
+    # What the libraries have loaded is not searched for garbage: it takes as long as a copy, and which call does it is chance.
     gc.collect()
     gc.freeze()
     began = perf_counter()
