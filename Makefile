@@ -27,10 +27,12 @@ DOCS_VENV := .venv-docs
 PLUGINS_VENV := .venv-plugins
 ENGINES_VENV := .venv-engines
 
-# What the recipes of docs/recipes.md are for: four environments, because not all of it fits into one.
+# What the recipes of docs/recipes.md are for: five environments, because not all of it fits into one.
 RECIPES_VENV := .venv-recipes
 RECIPES_1 := celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk
 RECIPES_2 := 'bentoml>=1.4' prefect
+# Of a version of which there is a build for CPUs alone; the index's own for Linux has several GB with what it needs.
+TORCH ?= torch==2.13.0
 
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
@@ -43,7 +45,7 @@ help:
 	@echo "make demo           reviews and films through all four strategies, and the report (2 minutes)"
 	@echo "make canary         a canary on real models that decides by itself: one candidate is promoted, one rolled back (1 minute)"
 	@echo "make interleaving   compares two recommenders by interleaving and by an A/B test (2 minutes)"
-	@echo "make dashboard      the journal of the demo in a browser, live (seconds to open; until Ctrl-C)"
+	@echo "make dashboard      journal and store of the demo in a browser, live, also while it runs (seconds to open; until Ctrl-C)"
 	@echo "make demo-traces    the demo through a local Phoenix, with links to open (2 minutes; the first time more, to install Phoenix)"
 	@echo "make docs           the documentation as a site, in .site/html (1 minute)"
 	@echo "make test           lint, types, import contracts and tests (12 minutes)"
@@ -187,7 +189,7 @@ test-engines: $(ENGINES_VENV)/.done
 # All at once, which is quicker and gives versions that fit together. A library that does not install leaves its recipe out, and
 # the test says so.
 $(RECIPES_VENV)/.done: Makefile pyproject.toml
-	for each in 1 2 3 4; do \
+	for each in 1 2 3 4 5; do \
 		[ -x $(RECIPES_VENV)/$$each/bin/python ] || $(PYTHON) -m venv $(RECIPES_VENV)/$$each || exit 1; \
 		$(RECIPES_VENV)/$$each/bin/pip --disable-pip-version-check install --quiet --editable '.[cli,otel]' hypothesis pytest pytest-timeout pyyaml || exit 1; \
 	done
@@ -201,6 +203,7 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 		$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
 	$(RECIPES_VENV)/4/bin/pip --disable-pip-version-check install --quiet apache-airflow || echo "apache-airflow does not install here"
+	$(RECIPES_VENV)/5/bin/pip --disable-pip-version-check install --quiet $(TORCH) || echo "$(TORCH) does not install here"
 	@touch $@
 
 test-recipes: $(RECIPES_VENV)/.done
@@ -208,6 +211,7 @@ test-recipes: $(RECIPES_VENV)/.done
 	$(RECIPES_VENV)/2/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/3/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/4/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/5/bin/pytest -rs tests/test_recipes.py
 
 build: $(VENV)/.dev
 	$(PIP) build 'hatchling>=1.26'
@@ -222,7 +226,7 @@ test-browser: $(VENV)/.dev $(AXE)/node_modules/axe-core/package.json
 	$(BIN)/pytest -n 2 -m browser tests/browser
 
 dashboard: $(VENV)/.dev
-	$(BIN)/rollout dashboard $(DEMO_JOURNAL)
+	$(BIN)/rollout dashboard $(DEMO_JOURNAL) --store sqlite:///$(DEMO_JOURNAL)/rollouts.db
 
 # Break everything on purpose, on every supported Python that is installed; writes the table of docs/reliability.md.
 faults: $(VENV)/.dev

@@ -2,7 +2,8 @@
 
 It ends with a recommendation for each of them, and the reasons.
 
-Run it: make demo. The journal stays in the folder that is printed, for `rollout report`.
+Run it: make demo. The journal and the store stay in the folder that is printed, for `rollout report` and `make dashboard`,
+which also follows the demo while it runs.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from movies import Films, clicks, ease, popularity
 from reviews import Review, Trained, load, vader
 from rollout_sdk import ABTest, Canary, Gate, Guardrail, Interleave, Runtime, Shadow, ShadowLimits, rollout
 from rollout_sdk.analysis import headlines, summarise
+from rollout_sdk.control.stores import SQLiteStore
 from rollout_sdk.page import as_html
+
+STORE = "rollouts.db"
+"""The store's file, in the folder of the journal."""
 
 SLOW = Guardrail("latency", threshold_s=0.25)
 TESTS = (
@@ -97,12 +102,16 @@ def films(runtime: Runtime, visits: int) -> None:
 
 def main(folder: str, page: str = "report.html", *, served: int | None = None, visits: int = 3000) -> str:
     """Run all four tests, write the report as a page, and return the recommendations from the journal in `folder`."""
+    # Journal and store are there from the beginning, for a dashboard that is opened meanwhile.
+    Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = SQLiteStore(Path(folder, STORE))
+    store.keys()
     progress("reading the reviews, and training the candidate")
     reviews = load()
     half = len(reviews) // 2
     candidate = Trained(reviews[:half])
     # The demo sends a day's traffic in seconds, so shadows get a whole core; the default for production is a tenth of one.
-    runtime = Runtime(journal=folder, shadows=ShadowLimits(cpu_share=1.0, max_jobs=10_000, max_age_s=60.0))
+    runtime = Runtime(journal=folder, store=store, shadows=ShadowLimits(cpu_share=1.0, max_jobs=10_000, max_age_s=60.0))
     try:
         sentiment(reviews[half:][:served], candidate, runtime)
         progress(f"{visits:,} visits through Interleave")
@@ -118,7 +127,7 @@ def main(folder: str, page: str = "report.html", *, served: int | None = None, v
 def show(folder: str = "demo-journal", *, served: int | None = None, visits: int = 3000) -> None:
     """Run all four tests, and end with one screen: what to do about each, and the commands to look deeper."""
     target = Path(folder)
-    if target.exists() and all(path.name.startswith("events-") for path in target.iterdir()):
+    if target.exists() and all(path.name.startswith(("events-", STORE)) for path in target.iterdir()):
         shutil.rmtree(target)
     print(f"\n{main(folder, served=served, visits=visits)}\n")
     command = os.path.relpath(Path(sys.executable).with_name("rollout"))

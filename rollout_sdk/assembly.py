@@ -180,7 +180,7 @@ def make_rollout(settings: Settings) -> Rollout:
         plugins=hooks.names,
     )
     if settings.judge is not None:
-        rollout.judge = runtime.judge_lane(settings.key, settings.judge, settings.failed, rollout.note)
+        rollout.judge = runtime.judges.lane(settings.key, settings.judge, settings.failed, rollout.note)
     return rollout
 
 

@@ -2,11 +2,20 @@
 
 import re
 import runpy
+import shlex
+import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from rollout_sdk import Canary, Runtime, rollout
+from rollout_sdk.control.stored import StoredRollout
+from tests.waiting import until
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -89,11 +98,81 @@ def test_the_demo_says_of_all_four_strategies_what_to_do_and_fits_a_screen(tmp_p
     assert [] == [line for line in output.splitlines() if len(line) > 80]
     assert "lost" not in blocks
     assert 4 == (tmp_path / "report.html").read_text("utf-8").count("<article")
+    # What was done is also in the store that `make dashboard` opens.
+    with StoredRollout(store_of_the_dashboard(tmp_path), "reviews.canary") as canary:
+        done = [(change["action"], change["actor"]) for change in canary.history()]
+    assert [("start", ""), ("promote", "demo"), ("promote", "demo")] == done
+    # A second run begins anew: it removes both.
+    assert {"events", "rollouts.db"} == {path.name.split("-")[0] for path in (tmp_path / "demo-journal").iterdir()}
     # The README shows a part of it, of all reviews: other numbers, the same rows.
     readme = (EXAMPLES.parent / "README.md").read_text()
     (shown,) = re.findall(r"^```text\n(reviews\.ab.*?)^```$", readme, re.MULTILINE | re.DOTALL)
     (block,) = [each for each in blocks.split("\n\n") if each.startswith("reviews.ab")]
     assert labels_of(shown) == labels_of(block)
+
+
+def make_dashboard():
+    """The command of `make dashboard`, for a demo in this folder."""
+    if shutil.which("make") is None:
+        pytest.skip("needs make")
+    printed = subprocess.run(
+        ["make", "--dry-run", "dashboard", "DEMO_JOURNAL=demo-journal"],
+        cwd=EXAMPLES.parent, capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    program, *arguments = shlex.split(printed.splitlines()[-1])
+    assert Path(program).name == "rollout"
+    return [sys.executable, "-u", "-m", "rollout_sdk.cli", *arguments]
+
+
+def store_of_the_dashboard(folder):
+    """The store that it opens, if it is started in a folder."""
+    command = make_dashboard()
+    scheme, _, path = command[command.index("--store") + 1].partition("///")
+    return f"{scheme}///{folder}/{path}"
+
+
+@contextmanager
+def dashboard_in(folder):
+    """The address of the page that `make dashboard` opens."""
+    with subprocess.Popen(
+        [*make_dashboard(), "--port", "0"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as started:
+        try:
+            yield re.search(r"Page +(http://\S+)", started.stdout.readline())[1]
+        finally:
+            started.kill()
+
+
+@pytest.mark.timeout(120)
+def test_make_dashboard_shows_journal_and_store_while_a_demo_runs(tmp_path):
+    store = store_of_the_dashboard(tmp_path)
+    (tmp_path / "demo-journal").mkdir()
+    runtime = Runtime(journal=tmp_path / "demo-journal", store=store, key=b"k" * 16)
+    model = rollout(candidate=lambda user: "new", strategy=Canary(["5%", "20%"]), unit="user", key="reviews", runtime=runtime)(
+        lambda user: "old"
+    )
+    model("u1")
+    with dashboard_in(tmp_path) as address:
+
+        def page():
+            try:
+                with urllib.request.urlopen(f"{address}rollout/reviews", timeout=30) as answer:
+                    return answer.read().decode()
+            # Before it has read the journal, it knows no rollout.
+            except urllib.error.HTTPError as error:
+                return error.read().decode()
+
+        def shows(*texts):
+            return until(lambda: all(text in (found := page()) for text in texts) and found, 60.0)
+
+        shows("1 process alive", "0:5%")
+        model.rollout.promote(actor="ann", reason="it is live")
+        model("u2")
+        # The first is of the journal, and the second of the store.
+        found = shows("in phase 1:20%", "<summary>History</summary>", "<summary>History in the store</summary>")
+        until(lambda: page().count("it is live") >= 2, 60.0)
+        assert "1 process alive" in found
+    runtime.close()
 
 
 @pytest.mark.timeout(400)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
-from rollout_sdk.analysis.report import CrossedReport, OtherSet, PhaseReport, ShadowReport, SharesReport, VariantReport
+from rollout_sdk.analysis.phase_report import PhaseReport, ShadowReport, VariantReport
+from rollout_sdk.analysis.report import CrossedReport, OtherSet, SharesReport
 from rollout_sdk.formatting import number, percent, plain, several
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 

@@ -14,7 +14,7 @@ from attrs import define, evolve, field, frozen
 
 from rollout_sdk.analysis.bounded import shortened
 from rollout_sdk.analysis.course import Course
-from rollout_sdk.analysis.facts import in_order
+from rollout_sdk.analysis.of_units import in_order_by_call
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal import Journal
 from rollout_sdk.judging import Finding, Verdict, judge
@@ -308,7 +308,7 @@ def judged(
         progress: Called with the bytes read so far, and with how many there are.
     """
     judges = Judges()
-    for record in in_order(journal, None, progress):
+    for record in in_order_by_call(journal, None, progress):
         judges.take(record)
     for one in judges.found.values():
         one.end()

@@ -18,16 +18,10 @@ from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.facts import in_order, stands_for
 from rollout_sdk.analysis.judged import Judged, Judges
+from rollout_sdk.analysis.live_preferences import preferences_of
 from rollout_sdk.analysis.outcomes import OVER_THE_LIMIT
-from rollout_sdk.analysis.report import (
-    CrossedReport,
-    PhaseReport,
-    PhaseShares,
-    Report,
-    RolloutReport,
-    SharesReport,
-    VariantReport,
-)
+from rollout_sdk.analysis.phase_report import PhaseReport, VariantReport
+from rollout_sdk.analysis.report import CrossedReport, PhaseShares, Report, RolloutReport, SharesReport
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
 from rollout_sdk.journal.following import Following
@@ -286,7 +280,7 @@ def _phase(phase: str, one: _Rollout, found: Judged) -> PhaseReport:
             for (name, variant), each in sorted(one.shadows.items())
             if name == phase and variant != one.control
         ),
-        preferences=(),
+        preferences=preferences_of(found, phase),
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from rollout_sdk.analysis.facts import in_order, recorded, routed
+from rollout_sdk.analysis.facts import recorded, routed
+from rollout_sdk.analysis.of_units import in_order_by_call
 from rollout_sdk.analysis.replay import meant, only_rollout
 from rollout_sdk.analysis.togo import spread_of
 from rollout_sdk.exceptions import ConfigurationError
@@ -120,7 +121,7 @@ def measure(
     journal = read_journal(folder)
     key = only_rollout(journal) if rollout is None else rollout
     seen, control = _Control(Evidence(criteria.all, max_calls_per_unit=criteria.max_calls_per_unit)), "control"
-    for record in in_order(journal, key, progress):
+    for record in in_order_by_call(journal, key, progress):
         if record["event"] == "rollout":
             control = record["control"]
         elif record["event"] == "decision":

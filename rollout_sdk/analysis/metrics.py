@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from attrs import evolve
 
 from rollout_sdk.analysis.arms import Arm
-from rollout_sdk.analysis.report import LabelReport, MetricReport
+from rollout_sdk.analysis.phase_report import LabelReport, MetricReport
 from rollout_sdk.stats import MISMATCH, MeanInterval, labels_log_e, ratio_of_sums
 
 __all__ = ["labels_of", "metrics_of", "voided"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from rollout_sdk.analysis.arms import Arm
-from rollout_sdk.analysis.report import QuantileReport
-from rollout_sdk.analysis.samples import Sample
+from rollout_sdk.analysis.arms import Arm, Sample
+from rollout_sdk.analysis.phase_report import QuantileReport
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, effective_units
 from rollout_sdk.stats.quantiles import design_effect, quantile_interval
 

@@ -18,7 +18,7 @@ from typing import Any
 from attrs import asdict, frozen
 
 from rollout_sdk.analysis.course import Courses
-from rollout_sdk.analysis.facts import in_order
+from rollout_sdk.analysis.of_units import in_order_by_call
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.formatting import nearest
 from rollout_sdk.journal import Journal, read_journal
@@ -130,7 +130,7 @@ def replay(
     key = only_rollout(journal) if rollout is None else rollout
     courses = Courses(key, criteria)
     next_s, now_s = None, 0.0
-    for record in in_order(journal, key, progress):
+    for record in in_order_by_call(journal, key, progress):
         now_s = max(now_s, record["seen_s"])
         if next_s is None and now_s:
             next_s = now_s + every_s

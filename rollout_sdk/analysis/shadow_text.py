@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rollout_sdk.analysis.report import Latency, ShadowReport
+from rollout_sdk.analysis.phase_report import Latency, ShadowReport
 from rollout_sdk.analysis.shadow_arms import FieldReport, LabelTable, PairedMetric
 from rollout_sdk.formatting import plain, table
 from rollout_sdk.stats import MeanInterval

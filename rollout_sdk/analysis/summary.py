@@ -17,18 +17,10 @@ from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.gather import Aggregate
 from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
+from rollout_sdk.analysis.phase_report import Latency, MetricReport, PhaseReport, Preference, ShadowReport, VariantReport
 from rollout_sdk.analysis.quantiles import quantile, quantiles_of
 from rollout_sdk.analysis.reduced import sums_of
-from rollout_sdk.analysis.report import (
-    Latency,
-    MetricReport,
-    PhaseReport,
-    Preference,
-    Report,
-    RolloutReport,
-    ShadowReport,
-    VariantReport,
-)
+from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.segment_differences import asked_of
 from rollout_sdk.analysis.selected import SelectedJournal
 from rollout_sdk.analysis.sets import began_s, crossed, others

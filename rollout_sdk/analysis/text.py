@@ -16,18 +16,10 @@ from rollout_sdk.analysis.cautions import (
     about_shares,
     about_units,
 )
+from rollout_sdk.analysis.phase_report import Latency, PhaseReport, Preference, QuantileReport, ShadowReport, VariantReport
 from rollout_sdk.analysis.phrases import absolute
 from rollout_sdk.analysis.quantiles import LATENCY
-from rollout_sdk.analysis.report import (
-    Latency,
-    PhaseReport,
-    Preference,
-    QuantileReport,
-    Report,
-    RolloutReport,
-    ShadowReport,
-    VariantReport,
-)
+from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.shadow_text import about_answers
 from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.formatting import fitting, plain, table, when

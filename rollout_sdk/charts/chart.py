@@ -122,9 +122,13 @@ def axis_below(scale: Scale, y: float, marks: Iterable[tuple[float, str]]) -> Ma
     return join(parts)
 
 
+_TIME_WIDTH = 80.0
+"""Room for a time with seconds, and some between two of them."""
+
+
 def times_below(scale: Scale, y: float) -> Markup:
     """The axis of time below a chart, in UTC."""
-    return axis_below(scale, y, time_ticks(scale.low, scale.high))
+    return axis_below(scale, y, time_ticks(scale.low, scale.high, max(2, int((scale.end - scale.start) // _TIME_WIDTH))))
 
 
 def side_axis(scale: Scale, x: float, marks: Iterable[tuple[float, str]]) -> Markup:

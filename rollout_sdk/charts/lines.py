@@ -109,7 +109,7 @@ def evidence(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *,
                 )
                 for number, points in enumerate(by_ten.values(), 1)
             ),
-            *_decision(decides, "decides", ys),
+            *_decision(decides, "decides", ys, at_left=True),
             times_below(xs, BOTTOM),
         ),
         ("", "time", "evidence"),
@@ -122,11 +122,13 @@ def _times(times_s: Sequence[float]) -> Scale:
     return Scale(low, max(high, low + 1.0), _LEFT, RIGHT)
 
 
-def _decision(limit: float | None, name: str, ys: Scale) -> list[Markup]:
+def _decision(limit: float | None, name: str, ys: Scale, *, at_left: bool = False) -> list[Markup]:
+    """The line that decides; its name stands where other lines are seldom: those of evidence rise from the left."""
     if limit is None:
         return []
     y = ys(limit)
-    return [line(_LEFT, y, RIGHT, y, "decide"), label(RIGHT, y - 4, name, "end", "word bad")]
+    named = label(_LEFT + 4, y - 4, name, class_="word bad") if at_left else label(RIGHT, y - 4, name, "end", "word bad")
+    return [line(_LEFT, y, RIGHT, y, "decide"), named]
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

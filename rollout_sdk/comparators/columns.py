@@ -11,6 +11,8 @@ from typing import Any
 
 from attrs import frozen
 
+from rollout_sdk.concurrency.threads import imported
+
 __all__ = ["NUMBERS", "Column", "as_column", "one_block", "spelled"]
 
 NUMBERS = "iufc"
@@ -70,7 +72,7 @@ def one_block(frame: Any) -> Any:
 
 def as_column(value: Any) -> Column | None:
     """Return the values of an array, a tensor, a series, or a long list of floats; None for anything else."""
-    numpy = sys.modules.get("numpy")
+    numpy = imported("numpy")
     if numpy is None:
         return None
     if isinstance(value, numpy.ndarray):

@@ -30,6 +30,7 @@ __all__ = [
     "Thread",
     "WatchThread",
     "caller_sleep",
+    "imported",
     "living",
     "missing_threads",
     "native_ident",
@@ -45,18 +46,25 @@ start_thread = PythonThread.start
 """Bound at import, like the classes: a test that replaces threads means those of its application."""
 
 
+def imported(name: str) -> Any:
+    """Return a module that the application has imported; None if it has not, or a thread is still importing it."""
+    module = sys.modules.get(name)
+    # Until then, it lacks functions that it will have.
+    return None if getattr(getattr(module, "__spec__", None), "_initializing", False) else module
+
+
 def original(module: str, name: str) -> Any:
     """Return a standard library function as it was before gevent or eventlet patched it."""
-    monkey = sys.modules.get("gevent.monkey")
+    monkey = imported("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
-    patcher = sys.modules.get("eventlet.patcher")
+    patcher = imported("eventlet.patcher")
     return getattr(sys.modules[module] if patcher is None else patcher.original(module), name)
 
 
 def _is_green() -> bool:
     """Whether threads are currently greenlets."""
-    monkey, patcher = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    monkey, patcher = imported("gevent.monkey"), imported("eventlet.patcher")
     return (monkey is not None and bool(monkey.is_module_patched("threading"))) or (
         patcher is not None and bool(patcher.is_monkey_patched("thread"))
     )
@@ -106,7 +114,7 @@ native_sleep = sleep
 
 def caller_sleep(seconds: float) -> None:
     """Sleep in a caller's thread; under gevent and eventlet, other greenlets run meanwhile."""
-    green = sys.modules.get("gevent" if "gevent.monkey" in sys.modules else "eventlet") if _is_green() else None
+    green = imported("gevent" if "gevent.monkey" in sys.modules else "eventlet") if _is_green() else None
     (sleep if green is None else green.sleep)(seconds)
 
 

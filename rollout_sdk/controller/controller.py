@@ -12,7 +12,7 @@ from rollout_sdk.control.announcing import made
 from rollout_sdk.control.local_state import LocalState
 from rollout_sdk.control.managed import ManagedRollout
 from rollout_sdk.controller.operating import Operated
-from rollout_sdk.engine.batches.batch import route_batch
+from rollout_sdk.engine.batches.batch_flow import route_batch
 from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.drivers import DRIVERS, drive_coroutine, drive_function
 from rollout_sdk.engine.flow import route

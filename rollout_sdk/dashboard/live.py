@@ -20,7 +20,7 @@ from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.formatting import number, plain, several
 from rollout_sdk.page import rollout_page
 from rollout_sdk.page.report import cards
-from rollout_sdk.page.stored import alive, standing
+from rollout_sdk.page.stored import alive, changes, standing
 from rollout_sdk.runtime.audits import Label, Pair
 
 __all__ = ["LivePages"]
@@ -184,7 +184,7 @@ class LivePages:
             parts.append(element("h1", text(key)))
             parts.append(element("p", text("The journal has no call of it.")))
         if stored is not None:
-            parts.append(standing(stored, is_live=True))
+            parts += [standing(stored, is_live=True), self._changes(key)]
         former = _current_first(sets)[1:]
         if former:
             pages = (rollout_page(each, level=2) for each in former)
@@ -192,6 +192,15 @@ class LivePages:
                 element("details", element("summary", text(several(len(former), "former version"))), *pages, data_name="former")
             )
         return join(parts)
+
+    def _changes(self, key: str) -> Markup:
+        """The history in the store, which is read when a page is made: every change is another version."""
+        if self._store is None:
+            return Markup("")
+        try:
+            return changes(StoredRollout(self._store, key).history())
+        except RolloutError as error:
+            return element("p", text(plain(error, 500)))
 
 
 def _current_first(sets: list[RolloutReport]) -> list[RolloutReport]:

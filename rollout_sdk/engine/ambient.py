@@ -7,6 +7,7 @@ runs. Only libraries that the application has already imported are looked at.
 
 from __future__ import annotations
 
+import contextvars
 import decimal
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
@@ -15,6 +16,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rollout_sdk.concurrency.context_vars import alone, copy_context
+from rollout_sdk.concurrency.threads import imported
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.likeness import FunctionKind
@@ -75,9 +77,8 @@ def _states() -> Sequence[State]:
     """Return setter, getter and current value of each loaded library's state in this thread."""
     found = []
     for name, read, write in _STATES:
-        module = sys.modules.get(name)
-        # Another thread may be halfway through importing this module.
-        if module is not None and hasattr(module, write):
+        # Not every version has these functions.
+        if hasattr(module := imported(name), write):
             state = getattr(module, read)
             # numpy returns the list itself and later changes it in place.
             found.append((getattr(module, write), state, copy(state())))
@@ -146,12 +147,6 @@ def _default(var: ContextVar[Any]) -> tuple[Any, bool]:
         return None, False
 
 
-def _copied(context: Context) -> decimal.Context | None:
-    """Copy a context's decimal context, which libraries change in place; None if it has none."""
-    numbers = context.get(_DECIMAL)
-    return None if numbers is None else numbers.copy()
-
-
 def _same(one: decimal.Context, other: decimal.Context) -> bool:
     return all(getattr(one, name) == getattr(other, name) for name in _FIELDS)
 
@@ -164,10 +159,11 @@ def _put(numbers: decimal.Context, values: decimal.Context) -> None:
 
 
 def _own_context() -> Context:
-    context = copy_context()
-    numbers = _copied(context)
+    context = contextvars.copy_context()
+    # Inlined, because it runs for every shadow.
+    numbers = context.get(_DECIMAL)
     if numbers is not None:
-        context.run(_DECIMAL.set, numbers)
+        context.run(_DECIMAL.set, numbers.copy())
     return context
 
 

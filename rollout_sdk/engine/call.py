@@ -232,6 +232,16 @@ class Call(RouteRequest):
                 self.rollout.spans.end_invoke(step, Result(step.variant, 0.0))
 
     @property
+    def is_blended(self) -> bool:
+        """Whether its answer is made of several variants'."""
+        return bool(self.decision.blend)
+
+    @property
+    def full(self) -> Call:
+        """The call itself; of a common call, that with everything that is known of it."""
+        return self
+
+    @property
     def decision_id(self) -> str:
         """The decision's id, encoded on every access."""
         rollout, variant, phase = self.rollout, self.decision.variant, self.phase

@@ -1,4 +1,4 @@
-"""The common call, straight: one variant answers, nothing is copied, and no span or log line is wanted.
+"""The common call, straight: one variant answers, others run in the background at most, and no span or log line is wanted.
 
 Most calls are like that, and the flow (engine/flow.py), a generator that can do everything, costs them three times as much as
 all that they need. So what depends only on the rollout, its state and its listeners is decided when one of these changes, in a
@@ -27,8 +27,9 @@ from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.copies.kinds import PLAIN
 from rollout_sdk.engine.copies.survey import changeable, is_lasting
 from rollout_sdk.engine.current import Current, current_call, enclosing, set_call, set_call_and_copy
-from rollout_sdk.engine.flow import resume
-from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke
+from rollout_sdk.engine.flow import keep_stream, resume, submit_shadows
+from rollout_sdk.engine.shadows.shadow import ShadowRun, prepared
+from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result
 from rollout_sdk.records import Decision
 from rollout_sdk.resilience.interruptions import is_fault
 
@@ -84,7 +85,7 @@ class Arm:
         plan: The plan.
         decision: The decision of its calls.
         is_control: Whether the control answers.
-        is_straight: Whether one variant answers and nothing else runs.
+        is_straight: Whether one variant answers and nothing else runs, not even in the background.
         looks: Whether it matters to its calls; see `Plan`.
         breaker: Circuit breaker of the candidate that answers; None without.
     """
@@ -117,13 +118,18 @@ class CommonCall:
         outer: As in `Call`.
         ticket: Of its candidate, the ticket of the circuit breaker; unset without one.
         around: Of its candidate, the surroundings before it ran; unset where they do not matter, None once it has answered.
+        shadows: Its runs in the background; unset without any, empty once they are submitted.
     """
 
-    __slots__ = ("_full", "arm", "around", "duration_s", "kwargs", "outer", "raw", "sequence", "ticket", "time_ns")
+    __slots__ = (
+        *("_full", "arm", "around", "duration_s", "kwargs", "outer", "raw", "sequence", "shadows", "ticket"),
+        "time_ns",
+    )
 
     span = None
     weight = 1
     level = 0
+    is_blended = False
 
     arm: Arm
     kwargs: Mapping[str, Any]
@@ -134,6 +140,7 @@ class CommonCall:
     outer: Current | None
     ticket: int
     around: Around | None
+    shadows: Sequence[ShadowRun]
     _full: Call
 
     @property
@@ -373,7 +380,7 @@ class Common:
             # Usually an earlier call that has ended and had no enclosing call.
             call.outer = None if last is None or (last.kwargs is NO_KWARGS and last.outer is None) else enclosing(last)
             if not arm.is_straight or (changes and not arm.is_control):
-                return self._more(call, args, draw)
+                return self._beside(call, args) if arm.is_control else self._more(call, args, draw)
             if arm.is_control:
                 if collected.inside:
                     set_call(call)
@@ -397,6 +404,16 @@ class Common:
             if not is_fault(error):
                 raise
             return None
+        return call
+
+    @changes
+    def _beside(self, call: CommonCall, args: tuple[Any, ...]) -> CommonCall:
+        """Return a call that the control answers, with what runs in the background prepared."""
+        if collected.inside:
+            set_call(call)
+        else:
+            _make_current(call)
+        call.shadows = prepared(call, self._rollout, call.arm.decision.shadows, args, call.kwargs)
         return call
 
     def _more(self, call: CommonCall, args: tuple[Any, ...], draw: float | None) -> Call:
@@ -439,13 +456,14 @@ def _decided(arm: Arm, raw: bytes, time_ns: int, sequence: int) -> Mapping[str, 
     return asdict(call.full_decision(), recurse=False)
 
 
-def answered(call: CommonCall, rollout: Rollout, duration_s: float) -> None:
+def answered(call: CommonCall, rollout: Rollout, duration_s: float, value: Any) -> None:
     """Record a call that has been answered: what the flow does at its end, without what such a call never has.
 
     Args:
         call: The call.
         rollout: Its rollout.
         duration_s: Seconds that its variant ran.
+        value: The answer.
     """
     arm = call.arm
     try:
@@ -458,6 +476,9 @@ def answered(call: CommonCall, rollout: Rollout, duration_s: float) -> None:
         if _last() is not call:
             set_call(call)
         call.duration_s, call.kwargs = duration_s, NO_KWARGS
+        if not arm.is_straight:
+            submit_shadows(call.shadows, Result(arm.decision.variant, duration_s, value))
+            call.shadows = ()
         take = rollout.take
         take(call)
     except BaseException as error:
@@ -478,6 +499,14 @@ def continued(common: CommonCall, args: tuple[Any, ...]) -> tuple[Call, Flow, In
     """
     call = common.described(args, None)
     step = step_of(common, args)
+    if not common.arm.is_straight:
+        call.shadows, common.shadows = common.shadows, ()
+        try:
+            step.keep = keep_stream(call)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            call.rollout.failed("engine.flow", error)
     # For tasks that the control has started: they are inside this call.
     common.kwargs, common.outer, common.around = NO_KWARGS, call, None
     if _last() is common:

@@ -63,7 +63,8 @@ async def within_elsewhere(deadline_s: float, awaitable: Awaitable[Any]) -> Any:
 def _on_trio(trio: Any) -> bool:
     try:
         trio.lowlevel.current_task()
-    except RuntimeError:
+    # No loop of it runs in this thread; or another thread is halfway through importing it.
+    except (RuntimeError, AttributeError):
         return False
     return True
 

@@ -63,7 +63,7 @@ def drive_function(  # noqa: C901, PLR0915 - two frames
                     duration_s = execute.perf_counter() - started
                     # Almost every answer is of a type that is not a stream.
                     if type(value) in EAGER:
-                        answered(begun, rollout, duration_s)
+                        answered(begun, rollout, duration_s, value)
                         return value
                     ran = Result(begun.variant, duration_s, value)
                     del value
@@ -73,7 +73,7 @@ def drive_function(  # noqa: C901, PLR0915 - two frames
                 if isinstance(tried, tuple):
                     value, duration_s = tried
                     if type(value) in EAGER:
-                        answered(begun, rollout, duration_s)
+                        answered(begun, rollout, duration_s, value)
                         return value
                     ran = Result(variant, duration_s, value)
                     del value, tried
@@ -128,7 +128,7 @@ def drive_coroutine(  # noqa: C901 - two frames
                 else:
                     duration_s = execute.perf_counter() - started
                     if type(value) in EAGER:
-                        answered(begun, rollout, duration_s)
+                        answered(begun, rollout, duration_s, value)
                         return value
                     sent = Result(begun.variant, duration_s, value)
                     del value
@@ -139,7 +139,7 @@ def drive_coroutine(  # noqa: C901 - two frames
                 except GeneratorExit as closing:
                     sent = _closed(begun_step, closing)
                 if sent.error is None and type(sent.value) in EAGER:
-                    answered(begun, begun.arm.plan.rollout, sent.duration_s)
+                    answered(begun, begun.arm.plan.rollout, sent.duration_s, sent.value)
                     return sent.value
             call, flow, step = continued(begun, args)
         else:

@@ -20,10 +20,9 @@ from rollout_sdk.engine.current import be_current, current_call, enclosing, hand
 from rollout_sdk.engine.measuring import record_measured
 from rollout_sdk.engine.protecting import protect, put_back, stands
 from rollout_sdk.engine.rollout import Rollout, Shadow
-from rollout_sdk.engine.shadows.shadow import ShadowRun
+from rollout_sdk.engine.shadows.shadow import prepared
 from rollout_sdk.engine.steps import NO_KWARGS, Flow, Invoke, Result, Together, error_type
 from rollout_sdk.records import Decision
-from rollout_sdk.records.sampling import is_drawn
 from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = [
@@ -35,6 +34,7 @@ __all__ = [
     "finish",
     "finish_rows",
     "instead",
+    "keep_stream",
     "resume",
     "route",
     "submit_shadows",
@@ -60,7 +60,8 @@ def route(call: Call) -> Flow:
     else:
         set_call(call)
     if decision.shadows:
-        call.shadows = _prepared(call)
+        # Copied before the control runs.
+        call.shadows = prepared(call, rollout, decision.shadows, call.args, call.kwargs)
     if decision.blend:
         result = yield from blended(call)
     else:
@@ -127,21 +128,6 @@ def announce(decided: Callable[[Call, Decision], None], call: Call) -> None:
             decided(call, call.full_decision())
 
 
-def _prepared(call: Call) -> Sequence[ShadowRun]:
-    """Prepare each shadow by copying its arguments before the control can change them; drop those that cannot be copied."""
-    variants = call.decision.shadows
-    if call.rollout.noise and is_drawn(call.decision_id, call.rollout.noise):
-        variants = (*variants, call.rollout.control)
-    runs = [ShadowRun(call, variant) for variant in variants]
-    try:
-        return [run for run in runs if run.is_prepared(call.args, call.kwargs)]
-    # Ctrl-C while copying ends the call and its shadows.
-    except BaseException:
-        for run in runs:
-            run.end("cancelled")
-        raise
-
-
 def _step(call: Call, variant: str) -> Invoke | None:
     """Return the step that runs the assigned variant, a candidate protected; None if its circuit breaker is open."""
     rollout, survey = call.rollout, call.survey
@@ -161,10 +147,15 @@ def _step(call: Call, variant: str) -> Invoke | None:
 
 def _control(call: Call) -> Invoke:
     step = call.invoke(call.rollout.control)
-    if call.shadows or call.rollout.measure is not None:
-        limits = call.rollout.limits
-        step.keep = StreamCopy(limits.kept_items, call.rollout.isolate, limits)
+    step.keep = keep_stream(call)
     return step
+
+
+def keep_stream(call: Call) -> StreamCopy | None:
+    """Return what keeps the items that the control may yield; None if nobody looks at them afterwards."""
+    rollout = call.rollout
+    is_wanted = call.shadows or rollout.measure is not None
+    return StreamCopy(rollout.limits.kept_items, rollout.isolate, rollout.limits) if is_wanted else None
 
 
 def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:

@@ -32,7 +32,12 @@ if TYPE_CHECKING:
     from rollout_sdk.telemetry.audience import Audience
     from rollout_sdk.telemetry.spans import Spans
 
-__all__ = ["FailedIf", "Measure", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
+__all__ = ["ON_A_LOOP", "STREAMING", "FailedIf", "Measure", "Nonces", "Pool", "Rollout", "Shadow", "ShadowLimits"]
+
+ON_A_LOOP = ("coroutine", "async generator")
+"""Kinds of variants that run on an event loop."""
+STREAMING = ("generator", "async generator")
+"""Kinds of variants that yield streams."""
 
 _SHOWN = 1_000
 _MOST_NOTES = 20
@@ -288,12 +293,12 @@ class Rollout:
     @property
     def is_async(self) -> bool:
         """Whether the variants run on an event loop."""
-        return self.kind in ("coroutine", "async generator")
+        return self.kind in ON_A_LOOP
 
     @property
     def streams(self) -> bool:
         """Whether the variants yield streams."""
-        return self.kind in ("generator", "async generator")
+        return self.kind in STREAMING
 
     def describe(self) -> dict[str, Any]:
         """Return the journal's description of the rollout."""

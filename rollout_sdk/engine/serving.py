@@ -9,7 +9,8 @@ from attrs import field, frozen
 
 from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.engine.batches.batch import NO_ROWS, Batch, route_batch
+from rollout_sdk.engine.batches.batch import NO_ROWS, Batch
+from rollout_sdk.engine.batches.batch_flow import route_batch
 from rollout_sdk.engine.batches.decided_rows import DecidedRows, column
 from rollout_sdk.engine.batches.deciding import decide_by_columns, decide_one_by_one
 from rollout_sdk.engine.batches.row_arguments import RowArguments

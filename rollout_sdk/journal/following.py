@@ -54,9 +54,9 @@ class Following(Journal):
         """Go on: nothing is counted anew."""
         self._compacted = compacted_parts(self.folder)
 
-    def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
+    def records_of(self, path: Path, *, only: str = "", having: str = "") -> Iterator[dict[str, Any]]:
         """The records that were written to a file since the last time; all of them the first time."""
-        del only
+        del only, having
         try:
             if path.suffix == ".gz" or (path.parent == self.folder and path.name in self.compacted):
                 yield from self._counted(self._packed_records(path))
@@ -93,7 +93,7 @@ class Following(Journal):
             file.seek(place.read)
             while lines := _whole_lines(file):
                 place.read += len(lines)
-                yield from self._records(_as_file(lines), b"", is_named=part_of(path.name) is not None)
+                yield from self._records(_as_file(lines), (), is_named=part_of(path.name) is not None)
                 file.seek(place.read)
 
 

@@ -19,9 +19,9 @@ from attrs import define
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.journal.compacted import CompactedPart, compacted_parts, lines_of
+from rollout_sdk.journal.decoding import decisions_of, decoded, why_skipped
 from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of, private_folders
 from rollout_sdk.journal.repeats import Repeats
-from rollout_sdk.journal.schema import FIELDS, SCHEMA, Field
 
 __all__ = ["Journal", "read_journal"]
 
@@ -29,19 +29,6 @@ _LONGEST_LINE = 4 << 20
 """Longer ones are damage: an honest line has some hundred bytes, and a file without newlines must not fill the memory."""
 
 _GZIP_BUFFER = 1 << 16
-
-
-def _refused(constant: str) -> float:
-    raise ValueError(f"{constant} is not a number")
-
-
-_decoder = json.JSONDecoder(parse_constant=_refused)
-_scan = _decoder.scan_once  # type: ignore[attr-defined]  # documented nowhere, and there since Python 2.6
-_REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
-_Checks = tuple[Field | None, ...] | None
-_MOST_SHAPES, _LONGEST_SHAPE = 200, 1_000
-_shapes: dict[str, dict[tuple[str, ...], _Checks]] = {event: {} for event in FIELDS}
-"""How the fields of a line are checked, by their names: almost all lines of an event have one of a few sets of fields."""
 
 
 @define
@@ -129,11 +116,16 @@ class Journal:
         for path in self.files:
             yield from self.records_of(path)
 
-    def only(self, event: str) -> Iterator[dict[str, Any]]:
-        """The records of one event; starts the counts anew, and counts what it decodes: few of the other lines."""
+    def only(self, event: str, *, having: str = "") -> Iterator[dict[str, Any]]:
+        """The records of one event; starts the counts anew, and counts what it decodes: few of the other lines.
+
+        Args:
+            event: The event.
+            having: A field; records without it may be left out.
+        """
         self.begin()
         for path in self.files:
-            yield from (record for record in self.records_of(path, only=event) if record["event"] == event)
+            yield from (record for record in self.records_of(path, only=event, having=having) if record["event"] == event)
 
     def begin(self) -> None:
         """Start the counts anew."""
@@ -143,40 +135,41 @@ class Journal:
         self._parts = set()
         self._compacted = compacted_parts(self.folder)
 
-    def records_of(self, path: Path, *, only: str = "") -> Iterator[dict[str, Any]]:
+    def records_of(self, path: Path, *, only: str = "", having: str = "") -> Iterator[dict[str, Any]]:
         """The records of one file; adds to the counts.
 
         Args:
             path: The file.
             only: An event. Lines that cannot be of it may be passed over without being decoded or counted.
+            having: A field. So may lines that cannot have it.
         """
-        mark = json.dumps(only).encode() if only else b""
+        marks = tuple(json.dumps(word).encode() for word in (only, having) if word)
         part = self.compacted.get(path.name) if path.parent == self.folder else None
         if part is not None:
             if part.damaged:
                 self.skipped["damaged"] += part.damaged
             self.lines += part.damaged
             self.cut += part.cut
-            yield from self.records_in((line for line in lines_of(part) if self._may_be(line, mark)), path)
+            yield from self.records_in((line for line in lines_of(part) if self._may_be(line, marks)), path)
             return
         try:
             with path.open("rb") as raw:
                 is_named = part_of(path.name) is not None
                 if path.suffix != ".gz":
-                    yield from self._records(raw, mark, is_named=is_named)
+                    yield from self._records(raw, marks, is_named=is_named)
                     return
                 with gzip.GzipFile(fileobj=raw) as packed, BufferedReader(packed, _GZIP_BUFFER) as file:
-                    yield from self._records(file, mark, is_named=is_named)
+                    yield from self._records(file, marks, is_named=is_named)
         # The last two: it is not a compressed file, or its end is missing.
         except (OSError, EOFError, zlib.error):
             self.skipped["unreadable file"] += 1
 
-    def _records(self, file: BufferedReader[Any], mark: bytes, *, is_named: bool) -> Iterator[dict[str, Any]]:
-        """The records of a file, whose name says which part it is, or not; lines without the mark may be left out."""
+    def _records(self, file: BufferedReader[Any], marks: tuple[bytes, ...], *, is_named: bool) -> Iterator[dict[str, Any]]:
+        """The records of a file, whose name says which part it is, or not; lines without all marks may be left out."""
         source = _Source(is_named=is_named)
         while line := file.readline(_LONGEST_LINE):
             self.bytes += len(line)
-            if mark and not self._may_be(line, mark):
+            if marks and not self._may_be(line, marks):
                 continue
             if line.isspace():
                 continue
@@ -188,10 +181,10 @@ class Journal:
                 self.cut += 1
 
     @staticmethod
-    def _may_be(line: bytes, mark: bytes) -> bool:
-        """Whether a line may be of an event, which is one with this mark."""
+    def _may_be(line: bytes, marks: tuple[bytes, ...]) -> bool:
+        """Whether a line may be one with these marks."""
         # Any letter may be written as an escape. Decoding a line costs ten times as much as looking for a word in it.
-        return not mark or mark in line or b"\\u" in line or len(line) >= _LONGEST_LINE
+        return all(mark in line for mark in marks) or b"\\u" in line or len(line) >= _LONGEST_LINE
 
     def records_in(self, lines: Iterable[bytes], path: Path) -> Iterator[dict[str, Any]]:
         """The records of some lines of a file, in order; adds to the counts."""
@@ -206,15 +199,15 @@ class Journal:
     def _found(self, line: bytes, source: _Source) -> list[dict[str, Any]] | None:
         """The new records of a line; None where it is damaged."""
         self.lines += 1
-        record = _decoded(line)
-        why, records = _fault(record), None
+        record = decoded(line)
+        why, records = why_skipped(record), None
         if why is None:
             if record["event"] == "journal" and (part := _part(record)) is not None:
                 # Where the name says which part it is, the first line cannot speak for another.
                 if not source.is_named or not source.is_first:
                     self._parts.add(part)
                 source.process, source.is_first = f"{part.host}-{part.pid}-{part.began}", False
-            records = [record] if record["event"] != "rows" else _rows(record)
+            records = [record] if record["event"] != "rows" else decisions_of(record)
             why = "damaged" if records is None else None
         if records is None:
             self.skipped[str(why)] += 1
@@ -235,7 +228,7 @@ class Journal:
                     last = raw.read().rpartition(b"\n")[2]
         except (OSError, EOFError, zlib.error):
             return False
-        return bool(last) and not last.endswith(b"\n") and _fault(_decoded(last)) == "damaged"
+        return bool(last) and not last.endswith(b"\n") and why_skipped(decoded(last)) == "damaged"
 
     def _is_repeated(self, record: dict[str, Any], process: str | None, line: bytes) -> bool:
         event = record["event"]
@@ -260,90 +253,6 @@ def _part(record: dict[str, Any]) -> Part | None:
         return None
     part = Part(host, pid, began, number)
     return part if part_of(part.name) == part else None
-
-
-def _decoded(line: bytes) -> Any:
-    try:
-        text = line.decode()
-        # As the SDK writes them: what decode() adds for the others costs a tenth of the reading.
-        if text[:1] == "{" and text[-2:] == "}\n":
-            value, end = _scan(text, 0)
-            if end == len(text) - 1:
-                return value
-        return _decoder.decode(text)
-    except (StopIteration, ValueError, RecursionError):
-        return None
-
-
-def _fault(record: Any) -> str | None:
-    """Why a line is passed over, or None; takes out fields that are null."""
-    if record.__class__ is not dict:
-        return "damaged"
-    version, event = record.get("v", SCHEMA), record.get("event")
-    if not isinstance(version, int):
-        return "damaged"
-    if version > SCHEMA:
-        return "schema"
-    if event.__class__ is not str:
-        return "damaged"
-    shapes = _shapes.get(event)
-    return "unknown event" if shapes is None else _fault_in_fields(record, event, shapes)
-
-
-def _fault_in_fields(record: dict[str, Any], event: str, shapes: dict[tuple[str, ...], _Checks]) -> str | None:
-    names = tuple(record)
-    try:
-        checks = shapes[names]
-    except KeyError:
-        checks = _checks_of(event, names)
-        if len(shapes) < _MOST_SHAPES and sum(map(len, names)) <= _LONGEST_SHAPE:
-            shapes[names] = checks
-    if checks is None:
-        return "damaged"
-    nulls = []
-    for field, (name, value) in zip(checks, record.items(), strict=True):
-        if field is None or value.__class__ is field.plain:
-            continue
-        if value is None:
-            nulls.append(name)
-        elif not field.holds(value):
-            return "damaged"
-    # Null means the same as a missing field; readers need to know only one of the two.
-    for name in nulls:
-        del record[name]
-    return "damaged" if nulls and not record.keys() >= _REQUIRED[event] else None
-
-
-def _checks_of(event: str, names: tuple[str, ...]) -> _Checks:
-    """The field that each name stands for, None for one that the schema does not know; None: a required one is missing."""
-    return tuple(map(FIELDS[event].get, names)) if _REQUIRED[event] <= set(names) else None
-
-
-def _rows(record: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """The decisions that a line of rows stands for; None when it is damaged."""
-    like, kinds, ids, buckets = record["like"], record["kind"], record["ids"], record["buckets"]
-    count = len(kinds)
-    units, covs = record.get("units", [None] * count), record.get("covs", [None] * count)
-    if not len(ids) == len(buckets) == len(units) == len(covs) == count or not all(map(_is_decision, like)):
-        return None
-    if count and not (min(kinds) >= 0 and max(kinds) < len(like)):
-        return None
-    for each in like:
-        each.pop("unit", None)
-        each.pop("cov", None)
-    rows = []
-    for kind, id_, bucket, unit, cov in zip(kinds, ids, buckets, units, covs, strict=True):
-        row = {**like[kind], "id": id_, "bucket": bucket}
-        if unit is not None:
-            row["unit"] = unit
-        if cov is not None:
-            row["cov"] = cov
-        rows.append(row)
-    return rows
-
-
-def _is_decision(record: Any) -> bool:
-    return _fault(record) is None and record["event"] == "decision"
 
 
 def read_journal(folder: str | os.PathLike[str]) -> Journal:

@@ -223,4 +223,5 @@ def add_outcome(evidence: Evidence, event: RecordedEvent) -> None:
         source=event.source,
         details=event.details,
         item=event.position if event.item is None else event.item,
+        unit=event.unit,
     )

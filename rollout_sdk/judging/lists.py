@@ -5,7 +5,7 @@ Only the last lists are kept. A click on an older one is counted as unknown.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,6 +21,10 @@ _MOST_LISTS = 20_000
 
 class _Two(Protocol):
     """A list, seen as one of two rankers."""
+
+    @property
+    def is_won_fairly(self) -> bool:
+        """Whether equal rankers win equally many lists."""
 
     def preference(self, clicks: Mapping[Any, float]) -> float:
         """Return 1 if the candidate wins, -1 if the control does, 0 for a tie; or something between."""
@@ -54,10 +58,14 @@ class Lists:
     Attributes:
         control: Name of the control.
         candidates: Names of the candidates.
+        won: Number of lists by (phase, metric, candidate, 1 if the candidate wins or -1 if the control does).
+        unfair: (phase, candidate) with a clicked list that equal rankers would not win equally often.
     """
 
     control: str = ""
     candidates: tuple[str, ...] = ()
+    won: Counter[tuple[str, str, str, int]] = field(factory=Counter)
+    unfair: set[tuple[str, str]] = field(factory=set)
     _kept: OrderedDict[str, _List] = field(factory=OrderedDict)
 
     def add(self, decision: str, page: Page, blend: Sequence[str], phase: str, bucket: int, time_s: float) -> None:
@@ -98,8 +106,13 @@ class Lists:
     def _changes(self, kept: _List, metric: str, clicks: Mapping[Any, float]) -> Iterator[tuple[str, str, int, float, float]]:
         for candidate in self.candidates:
             # Half of it, because a preference runs from -1/2 to 1/2 (Chapelle et al., TOIS 2012).
-            now = kept.page.between(self.control, candidate).preference(clicks) / 2
-            before = kept.preferred.get((metric, candidate), 0.0)
+            two = kept.page.between(self.control, candidate)
+            now, before = two.preference(clicks) / 2, kept.preferred.get((metric, candidate), 0.0)
             kept.preferred[metric, candidate] = now
+            if not two.is_won_fairly:
+                self.unfair.add((kept.phase, candidate))
             if now != before:
+                for value, step in ((before, -1), (now, 1)):
+                    if value:
+                        self.won[kept.phase, metric, candidate, 1 if value > 0 else -1] += step
                 yield kept.phase, candidate, kept.bucket, now - before, kept.time_s

@@ -35,8 +35,9 @@ class OutcomeEvidence:
         phases: Evidence by phase.
         outcomes: Number of recorded outcomes of judged metrics by treatment: "counted", "late" (after the metric's window),
             "duplicate" (the same outcome again, or a second one of a decision if the metric is per outcome) or "unknown"
-            (without a decision, or for an older version or another fingerprint); and "capped": calls, and outcomes of calls,
-            beyond the unit's `max_calls_per_unit`.
+            (without a decision, or for an older version or another fingerprint); "by unit": recorded for a unit, whose last
+            decision only the journal knows; and "capped": calls, and outcomes of calls, beyond the unit's
+            `max_calls_per_unit`.
         changed: Phases that changed since the evidence was last published.
         lists: Interleaved lists whose clicks may still come.
     """
@@ -122,6 +123,7 @@ class OutcomeEvidence:
         item: str | int | None = None,
         source: str = "",
         details: Mapping[str, Any] = _NO_DETAILS,
+        unit: str | None = None,
     ) -> None:
         """Add a recorded outcome; outcomes of metrics that are not judged are ignored.
 
@@ -141,12 +143,13 @@ class OutcomeEvidence:
             item: Item of an interleaved list: its pseudonym, or its position.
             source: "judge", "human", or empty.
             details: What the source says besides.
+            unit: The unit, if it names one instead of a decision.
         """
         criterion = self._recorded.get(JUDGE_PREFERENCE if metric == JUDGE_FAILED else metric)
         if criterion is None:
             return
         if decision is None or phase_name is None or arm is None or bucket is None or decided_s is None:
-            self.outcomes["unknown"] += 1
+            self.outcomes["unknown" if unit is None else "by unit"] += 1
             return
         if why := self._refusal(criterion, decision, phase_name, decided_s, time_s, fingerprint):
             self.outcomes[why] += 1

@@ -173,10 +173,13 @@ class Verdict(Shown):
         lines.extend(f"  {finding}" for finding in _by_weight(self.findings))
         left = {name: number for name, number in self.outcomes.items() if name != "counted" and number}
         if left:
-            lines.append("  not counted: " + ", ".join(f"{name} {number:,}" for name, number in sorted(left.items())))
+            lines.append(
+                "  not counted: " + ", ".join(f"{_TOLD.get(name, name)} {number:,}" for name, number in sorted(left.items()))
+            )
         return "\n".join(lines)
 
 
+_TOLD = {"by unit": "by unit (reports count them)"}
 _NAMES = ("failed", "passed", "ready", "pauses", "futile")
 
 

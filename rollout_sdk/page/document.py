@@ -17,6 +17,7 @@ header.page a{font-weight:600}
 main{max-width:80rem;margin:0 auto;padding:0 1rem 3rem}
 a{color:var(--k1)}h1{font-size:1.35rem;margin:1rem 0 .2rem;overflow-wrap:anywhere}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}
 p{margin:.3rem 0;max-width:75ch}.muted{color:var(--muted)}.word{color:var(--c);font-weight:600}
+.facts>span{display:inline-block}
 .headline{display:flex;gap:.2rem 1rem;align-items:baseline;flex-wrap:wrap}
 .verdict{display:inline-block;padding:.1rem .6rem;border:2px solid var(--c);border-radius:.4rem;color:var(--c);font-weight:700;
 white-space:nowrap}
@@ -47,7 +48,8 @@ background:var(--page);color:var(--text);max-width:100%}
 pre{font-size:.85rem;margin:0;padding:.5rem .7rem;border:1px solid var(--rule);border-radius:.4rem;background:var(--page);
 white-space:pre-wrap;overflow-wrap:anywhere;max-height:26rem;overflow:auto}code{overflow-wrap:anywhere}
 .choose{display:flex;gap:.6rem;flex-wrap:wrap;margin:.8rem 0}
-@media(max-width:40rem){.pair{grid-template-columns:1fr}}
+@media(max-width:40rem){.pair{grid-template-columns:1fr}
+.effects th,.effects td,.effects td.words{white-space:normal;min-width:0;padding:.2rem .3rem;text-align:left}}
 @media print{header.page .screen,.operate{display:none}figure.chart,section.block,ul.cards>li{break-inside:avoid}
 .charts{grid-template-columns:1fr 1fr}}
 """

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from rollout_sdk.analysis.phase_report import Latency, ShadowReport
 from rollout_sdk.analysis.phrases import differing
-from rollout_sdk.analysis.report import Latency, RolloutReport, ShadowReport
+from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Difference, RolloutVerdict
 from rollout_sdk.charts import Chart, Effect, Interval, Mark, bars, evidence, forest, matrix, periods, sequence, shares
@@ -19,6 +20,7 @@ _MOST_COURSES = 3
 _MOST_SEGMENTS = 24
 _MOST_PROCESSES = 100
 _LATELY_S = 60.0
+_MANIFOLD = 10.0
 _TONES = {"PASS": "good", "FAIL": "bad", "FUTILE": "bad", "ERROR": "bad"}
 _NAMES = {"latency_mean": "latency", "error_rate": "errors"}
 _QUANTILES = ("p50", "p95", "p99")
@@ -288,7 +290,10 @@ def _processes(verdict: RolloutVerdict) -> Iterator[Chart]:
 
 
 def _percent(value: float) -> str:
-    return f"{value * 100:+.1f} %" if value else "0"
+    if not value:
+        return "0"
+    # Of a latency that is twelve times as high, no tenth of a percent matters.
+    return f"{value * 100:+,.0f} %" if abs(value) >= _MANIFOLD else f"{value * 100:+.1f} %"
 
 
 def _points(value: float) -> str:

@@ -72,7 +72,7 @@ def cards(rollouts: Sequence[RolloutReport], addresses: Sequence[str | None]) ->
                 "li",
                 element("div", name, badge(verdict), class_="headline"),
                 element("p", text(verdict.reason, 300)),
-                element("p", text(meta(each, verdict)), class_="muted"),
+                meta(each, verdict),
             )
         )
     return element("ul", *found, class_="cards")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rollout_sdk.analysis.phrases import counted, effect, remaining
 from rollout_sdk.analysis.report import RolloutReport
@@ -11,7 +12,7 @@ from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.formatting import duration, number, percent, when
 from rollout_sdk.page.pictures import pictures
 
-__all__ = ["badge", "effects", "headline", "meta", "rollout_page"]
+__all__ = ["badge", "effects", "headline", "history", "meta", "rollout_page"]
 
 _TONES: dict[Headline, str] = {"SHIP": "good", "DO NOT SHIP": "bad", "CHECK": "bad", "WAIT": "unsure"}
 _MOST_ROWS = 4
@@ -60,13 +61,13 @@ def headline(report: RolloutReport, verdict: RolloutVerdict, *, level: int = 1) 
             element("div", element(f"h{level}", text(report.rollout)), badge(verdict), class_="headline"),
             element("p", text(_sentence(verdict.reason)), class_="reason"),
             element("p", element("strong", text("Next: ")), text(verdict.action)),
-            element("p", text(meta(report, verdict)), class_="muted"),
+            meta(report, verdict),
         ]
     )
 
 
-def meta(report: RolloutReport, verdict: RolloutVerdict) -> str:
-    """What it is and how long it has run, in a line."""
+def meta(report: RolloutReport, verdict: RolloutVerdict) -> Markup:
+    """What it is and how long it has run; a line is broken between two facts, and not within a time."""
     shares = ", ".join(f"{name} {percent(share)}" for name, share in verdict.shares.items())
     parts = [verdict.strategy, report.status.replace("_", " ")]
     if verdict.steps and verdict.step is not None:
@@ -80,7 +81,8 @@ def meta(report: RolloutReport, verdict: RolloutVerdict) -> str:
     units = sum(verdict.units.values())
     if units:
         parts.append(f"{number(units)} units")
-    return " · ".join(parts)
+    facts = [element("span", text(f"{each} ·" if number < len(parts) else each)) for number, each in enumerate(parts, 1)]
+    return element("p", join(facts, Markup(" ")), class_="muted facts")
 
 
 def _sentence(said: str) -> str:
@@ -180,20 +182,32 @@ def _cell(content: str) -> Markup:
 
 
 def _history(report: RolloutReport) -> Markup:
-    if not report.transitions:
-        return Markup("")
-    rows = (
+    names = ("action", "to_phase", "actor", "reason")
+    return history("History", ((each.get("t"), *(each.get(name, "") for name in names)) for each in report.transitions))
+
+
+def history(title: str, changes: Iterable[tuple[Any, ...]]) -> Markup:
+    """The changes of a rollout, to be opened.
+
+    Args:
+        title: What to open.
+        changes: Time, action, phase, actor and reason of each, oldest first.
+    """
+    rows = [
         element(
             "tr",
-            element("td", text(when(each.get("t")))),
-            element("td", text(str(each.get("action", "")).replace("_", " "))),
-            element("td", text(each.get("to_phase", ""))),
-            element("td", text(each.get("actor", ""))),
-            element("td", text(each.get("reason", "")), class_="words"),
+            element("td", text(when(time_s))),
+            element("td", text(str(action).replace("_", " "))),
+            element("td", text(phase)),
+            element("td", text(actor)),
+            element("td", text(reason), class_="words"),
         )
-        for each in report.transitions
-    )
+        for time_s, action, phase, actor, reason in changes
+    ]
+    if not rows:
+        return Markup("")
     head = element("tr", *(element("th", text(name), scope="col") for name in ("time", "what", "phase", "by", "why")))
     table = element("table", element("thead", head), element("tbody", *rows))
-    scroll = element("div", table, class_="scroll", tabindex=0, role="group", aria_label="History")
-    return element("details", element("summary", text("History")), scroll, data_name="history", class_="block")
+    scroll = element("div", table, class_="scroll", tabindex=0, role="group", aria_label=title)
+    name = title.lower().replace(" ", "-")
+    return element("details", element("summary", text(title)), scroll, data_name=name, class_="block")

@@ -1,12 +1,16 @@
-"""Where a rollout stands in its store now, and which processes serve it."""
+"""Where a rollout stands in its store now, which processes serve it, and what was changed there."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rollout_sdk.charts import Markup, element, text
 from rollout_sdk.control.stored_status import StoredStatus
 from rollout_sdk.formatting import several, when
+from rollout_sdk.page.rollout import history
 
-__all__ = ["alive", "standing"]
+__all__ = ["alive", "changes", "standing"]
 
 
 def alive(status: StoredStatus) -> str:
@@ -35,3 +39,19 @@ def standing(status: StoredStatus, *, is_live: bool = False) -> Markup:
         *(element("p", text(line)) for line in lines),
         class_="block",
     )
+
+
+def changes(records: Iterable[Mapping[str, Any]]) -> Markup:
+    """The history in the store, to be opened. It also has what was changed while no process served the rollout.
+
+    Args:
+        records: As `StoredRollout.history` returns them.
+    """
+    names = ("action", "phase", "actor", "reason")
+    return history("History in the store", ((_time(each), *(each.get(name, "") for name in names)) for each in records))
+
+
+def _time(record: Mapping[str, Any]) -> float | None:
+    """Its time; None where a damaged store has none."""
+    time_s = record.get("time_s")
+    return time_s if isinstance(time_s, int | float) else None

@@ -1,7 +1,6 @@
 """The recorder: one background thread that takes facts from callers and hands them on in batches.
 
-A caller pays one `deque.append`, and does not wait. The queue is bounded: from 10,000 facts on, fewer and fewer calls are
-kept, drawn by a hash of their ids (see `sampling`), and at 15,000 none. What is not kept is counted.
+What it takes, and what it drops when it cannot keep up, is in `intake`; here is the thread.
 The thread starts with the first fact of a process and again after a fork; that fact is delivered at once (after 5 ms), those
 that follow in batches: every 20 ms, the thread looks by itself. It rests after half a second without facts, and the next one
 rings for it.
@@ -10,27 +9,24 @@ rings for it.
 from __future__ import annotations
 
 import atexit
-import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
-from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread
+from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, imported
 from rollout_sdk.plugins.manager import Failed
-from rollout_sdk.records.sampling import HIGHEST_LEVEL, Load, level_of, rate_of
-from rollout_sdk.resilience.faults import Count, Fault, Notice
+from rollout_sdk.recording.intake import MOST_AT_ONCE, Intake
+from rollout_sdk.records.sampling import Load
+from rollout_sdk.resilience.faults import Fault, Notice
 from rollout_sdk.resilience.interruptions import is_fault
 
 __all__ = ["Recorder"]
 
-_MOST_WAITING = 10_000
-_MOST_ROWS_WAITING = 2_000_000
-_MOST_AT_ONCE = 1_000
 _GATHER_S = 0.02
 _FIRST_S = 0.005
 _IDLE_S = 0.5
@@ -66,7 +62,7 @@ class _Last:
         self.recorder = recorder
 
 
-class Recorder:
+class Recorder(Intake):
     """Delivers facts in the background.
 
     Its thread holds it only while there is something to deliver. When the last reference goes, what waits is delivered, and
@@ -99,7 +95,7 @@ class Recorder:
             gather_s: Seconds to wait for more facts after one has come; 0 where callers wait for theirs.
             load: Where calls that begin read how full the queue is.
         """
-        self._load = Load() if load is None else load
+        super().__init__(Load() if load is None else load)
         self._hand_over = deliver
         self._failed = failed
         self._tick = tick
@@ -111,87 +107,18 @@ class Recorder:
 
     def renew(self) -> None:
         """Start afresh: no thread, an empty queue, nothing dropped."""
-        self._queue: deque[Any] = deque()
+        super().renew()
         self._bell: SimpleQueue[Any] = SimpleQueue()
-        self._rests = True
         self._has_gathered = False
         self._last_fact = 0.0
         self._thread: Thread | None = None
         self._starting = Lock()
-        self._dropped = Count()
-        self._drawn_out = Count()
-        self._load.level = 0
-        self._rows_waiting: dict[int, int] = {}
         self._has_worked = False
-        self._closed = False
-
-    @property
-    def dropped(self) -> int:
-        """Facts that were lost because the queue was full or the recorder closed."""
-        return int(self._dropped)
-
-    @property
-    def drawn_out(self) -> int:
-        """How many of these were of calls that were not drawn: what is kept of other calls stands for them."""
-        return int(self._drawn_out)
-
-    def draw_out(self, number: int = 1) -> None:
-        """Count facts of calls that were not drawn."""
-        self._dropped.add(number)
-        self._drawn_out.add(number)
-
-    @property
-    def waiting(self) -> int:
-        """Facts not yet delivered."""
-        return len(self._queue)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether it takes nothing more."""
-        return self._closed
 
     @property
     def is_current(self) -> bool:
         """Whether this is the recorder's own thread."""
         return self._thread is not None and self._thread.is_current
-
-    def put(self, fact: Any) -> None:
-        """Take a fact; never blocks and never raises.
-
-        A fact of many rows says how many it stands for by its `weight`, and gives some of them as `part(start, stop)`. It is
-        delivered in parts. A fact of a call has the `level` at which the call began, and `drawn(rate)` gives what is kept of
-        it; other facts are dropped as soon as the queue is full.
-        """
-        if not same_process[0]:
-            notice_fork()
-        weight = getattr(fact, "weight", 1)
-        waiting = len(self._queue)
-        level = 0 if waiting < _MOST_WAITING else level_of(waiting, _MOST_WAITING)
-        if weight > 1:
-            level = max(level, self._level_of_rows(weight))
-        if level != self._load.level:
-            self._load.level = min(level, HIGHEST_LEVEL)
-        if self._closed or level > HIGHEST_LEVEL:
-            self._dropped.add(weight)
-            return
-        if level or getattr(fact, "level", 0):
-            fact = self._drawn(fact, level, weight)
-            if fact is None:
-                return
-        if weight > 1:
-            self._rows_waiting[id(fact)] = weight
-        self._queue.append(fact)
-        if self._rests:
-            self._wake()
-
-    def take(self, call: Any) -> None:
-        """Take a single call that began while there was room: the same as `put`, in a quarter of the time."""
-        queue = self._queue
-        # As one condition: nearly always, nothing of it holds.
-        if len(queue) >= _MOST_WAITING or self._rests or self._load.level or self._closed or not same_process[0]:
-            self.put(call)
-        else:
-            queue.append(call)
 
     def _wake(self) -> None:
         """Have the thread look at the queue; start it if there is none."""
@@ -200,29 +127,6 @@ class Recorder:
         else:
             self._rests = False
             self._bell.put(None)
-
-    def _level_of_rows(self, weight: int) -> int:
-        """The level of so many more rows; one fact alone always has room."""
-        waiting = list(self._rows_waiting.values())
-        return level_of(sum(waiting) + weight - 1, _MOST_ROWS_WAITING) if waiting else 0
-
-    def _drawn(self, fact: Any, level: int, weight: int) -> Any:
-        """What is kept of a fact at a level; None for nothing, which is then counted."""
-        draw = getattr(fact, "drawn", None)
-        if draw is None:
-            self._dropped.add(weight)
-            return None
-        kept = draw(rate_of(level))
-        if kept is None:
-            self.draw_out(weight)
-        return kept
-
-    def tell(self, fault: Fault | Notice) -> None:
-        """Take a message for people, or drop it if the queue is full: it is not a fact. Never blocks and never raises."""
-        if not self._closed and len(self._queue) < _MOST_WAITING:
-            self._queue.append(fault)
-            if self._rests:
-                self._wake()
 
     def put_and_wait(self, fact: Any, then: Callable[[Flag], None] | None = None) -> None:
         """Take a fact, and return when it has been delivered, or after a second; never raises.
@@ -258,7 +162,7 @@ class Recorder:
         atexit.unregister(self._close_at_exit)
         atexit.register(self._close_at_exit)
         # A process of multiprocessing ends without atexit (before Python 3.14), but not without its own finalizers.
-        util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+        util, process = imported("multiprocessing.util"), imported("multiprocessing.process")
         if util is not None and process is not None and process.parent_process() is not None:
             util.Finalize(None, self._close_at_exit, exitpriority=0)
 
@@ -278,27 +182,26 @@ class Recorder:
         waiting, is_awaited = len(queue), rang is _NOW or self._closed or not self._gather_s
         # Callers ring only for a thread that rests: waking one costs a caller more than all else.
         self._rests = False
-        if waiting and not (self._has_gathered or is_awaited or waiting >= _MOST_AT_ONCE):
+        if waiting and not (self._has_gathered or is_awaited or waiting >= MOST_AT_ONCE):
             # One delivery for many facts: each costs the callers the interpreter lock. Soon for the first of a process, which
             # may have no more: a worker that ends by os._exit after its one job.
             self._has_gathered = True
             return (self._gather_s if self._has_worked else min(self._gather_s, _FIRST_S)), last_tick
-        batch = [queue.popleft() for _ in range(min(waiting, _MOST_AT_ONCE))]
+        batch = [queue.popleft() for _ in range(min(waiting, MOST_AT_ONCE))]
         self._has_worked = self._has_worked or any(not isinstance(fact, _Flush | Fault | Notice) for fact in batch)
         self._deliver(batch)
         now = monotonic()
         if batch:
             self._last_fact = now
         if self._load.level:
-            # So that no call begins as if it were still full.
-            self._load.level = min(level_of(len(queue), _MOST_WAITING), HIGHEST_LEVEL)
+            self._lower_level()
         if now - last_tick >= _IDLE_S:
             last_tick = now
             self._guarded("tick", self._tick)
         if self._closed and not queue:
             self._guarded("tick", self._tick)
             return None
-        if len(queue) >= _MOST_AT_ONCE or (queue and is_awaited):
+        if len(queue) >= MOST_AT_ONCE or (queue and is_awaited):
             return 0.0, last_tick
         self._has_gathered = bool(self._gather_s) and now - self._last_fact < _RESTS_AFTER_S
         if self._has_gathered:
@@ -343,25 +246,6 @@ class Recorder:
         for fact in batch:
             if isinstance(fact, _Flush):
                 self._guarded("recorder", fact.reached)
-
-    def _portions(self, facts: list[Any]) -> Iterator[list[Any]]:
-        """The facts in portions, none of which stands for many more than are delivered at once."""
-        portion: list[Any] = []
-        room = _MOST_AT_ONCE
-        for fact in facts:
-            weight = getattr(fact, "weight", 1)
-            if weight > 1:
-                self._rows_waiting.pop(id(fact), None)
-            if weight > room and portion:
-                yield portion
-                portion, room = [], _MOST_AT_ONCE
-            if weight > room:
-                for start in range(0, weight, _MOST_AT_ONCE):
-                    yield [fact.part(start, start + _MOST_AT_ONCE)]
-            else:
-                portion.append(fact)
-                room -= weight
-        yield portion
 
     def _guarded(self, name: str, action: Callable[[], Any]) -> None:
         try:

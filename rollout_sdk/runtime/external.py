@@ -40,8 +40,8 @@ def record(
 ) -> None:
     """Record an outcome in a process that does not decorate the function; the default runtime journals it.
 
-    With the store of the serving processes (`ROLLOUT_STORE`), a canary counts it within seconds as well; outcomes by unit are
-    counted by reports only, because only the journal has the unit's decision.
+    With the store of the serving processes (`ROLLOUT_STORE`), a canary counts it within seconds as well. Outcomes by unit count
+    in the verdicts of `rollout report` and `rollout replay` only, because only the journal has the unit's decision.
 
     See `RolloutController.record`; the rollout is read from the id or the token.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakValueDictionary
 
@@ -21,9 +20,7 @@ from rollout_sdk.control.steering import Steered, Steering
 from rollout_sdk.control.stores import GuardedStore, MemoryStore, StateStore, UnavailableStore
 from rollout_sdk.control.stores.opening import store_at
 from rollout_sdk.engine.context import OBSERVING, in_shadow
-from rollout_sdk.engine.judges.judge import Judge
-from rollout_sdk.engine.judges.lane import JudgeLane
-from rollout_sdk.engine.judges.shared_spending import SharedSpending
+from rollout_sdk.engine.judges.lanes import JudgeLanes
 from rollout_sdk.engine.rollout import Nonces, Rollout, ShadowLimits
 from rollout_sdk.engine.shadows.hidden import Hidden
 from rollout_sdk.engine.shadows.pool import ShadowPool
@@ -41,6 +38,7 @@ from rollout_sdk.resilience.faults import CONTROL_FILE, THREADS, Faults
 from rollout_sdk.resilience.interruptions import is_fault
 from rollout_sdk.resilience.queue_thread import QueueThread
 from rollout_sdk.runtime import registry
+from rollout_sdk.runtime.options import as_key, as_places, as_plugins, check
 from rollout_sdk.tally import Tally
 from rollout_sdk.telemetry.audience import Audience
 from rollout_sdk.telemetry.log_events import LogEvents
@@ -55,36 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime", "all_runtimes", "default_runtime"]
 
-_LONGEST_KEY = 64
 _LONGEST_WAIT_S = 1.0
-
-
-def _as_key(value: str | bytes | None) -> bytes | None:
-    if value is None:
-        return None
-    # With the original bytes of the environment.
-    key = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    if not 0 < len(key) <= _LONGEST_KEY:
-        raise ConfigurationError(
-            f"The runtime's key has {len(key)} bytes. A key has 1 to {_LONGEST_KEY}. "
-            "Make one with: python -c 'import secrets; print(secrets.token_hex(16))'"
-        )
-    return key
-
-
-def _as_tuple(plugins: Sequence[object]) -> tuple[object, ...]:
-    # A string would pass as a sequence of letters.
-    if isinstance(plugins, str):
-        raise ConfigurationError(
-            f"plugins={plugins!r:.60} of Runtime is not a list. It lists plugins, or names of installed ones. "
-            "Write plugins=[...]."
-        )
-    return tuple(plugins)
-
-
-def _as_places(places: Sequence[str]) -> tuple[str, ...]:
-    # A string is a single place.
-    return (places,) if isinstance(places, str) else tuple(places)
 
 
 @define(kw_only=True, eq=False)
@@ -116,12 +85,12 @@ class Runtime:
     """
 
     journal: str | os.PathLike[str] | None = None
-    key: bytes | None = field(default=None, converter=_as_key, repr=False)
+    key: bytes | None = field(default=None, converter=as_key, repr=False)
     telemetry: Telemetry = field(factory=Telemetry)
     shadows: ShadowLimits = field(factory=ShadowLimits)
     control: str | os.PathLike[str] | None = None
-    shadow_without: Sequence[str] = field(default=(), converter=_as_places)
-    plugins: Sequence[object] = field(default=(), converter=_as_tuple)
+    shadow_without: Sequence[str] = field(default=(), converter=as_places)
+    plugins: Sequence[object] = field(default=(), converter=as_plugins)
     exit_deadline_s: float = 1.0
     durability: Literal["flush", "call"] = "flush"
     time_ns: Callable[[], int] = time_ns
@@ -139,26 +108,18 @@ class Runtime:
     _origin: str = field(init=False, factory=lambda: os.urandom(8).hex(), repr=False)
     audience: Audience = field(init=False, repr=False)
     reconciler: Reconciler = field(init=False, repr=False)
+    judges: JudgeLanes = field(init=False, repr=False)
     failed: Callable[..., None] = field(init=False, repr=False)
     failed_of: Callable[..., Callable[..., None]] = field(init=False, repr=False)
     thread_of: Callable[[object], QueueThread] = field(init=False, repr=False)
     _delivery: Delivery = field(init=False, repr=False)
     _faults: Faults = field(init=False, repr=False)
     _steering: Steering = field(init=False, repr=False)
-    _judges: dict[str, JudgeLane] = field(init=False, factory=dict, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Assemble the parts; no thread starts and no file is created before the first call."""
         self.rollouts = WeakValueDictionary()
-        if self.durability not in ("flush", "call"):
-            raise ConfigurationError(
-                f"durability={self.durability!r:.60} of Runtime is unknown. It must be 'flush' or 'call'. See Runtime."
-            )
-        if self.telemetry.unit_id == "hash" and self.key is None:
-            raise ConfigurationError(
-                "Telemetry(unit_id='hash') needs a key, and Runtime has none. A hash without a key is undone by trying ids: "
-                "set ROLLOUT_KEY or Runtime(key=...), or leave the unit out."
-            )
+        check(self.durability, self.telemetry, self.key)
         self.plugins = tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in self.plugins)
         waits: dict[str, Any] = {"gather_s": 0.0} if self.durability == "call" else {}
         # They depend on each other: faults are recorded, and the recorder may fail.
@@ -191,6 +152,7 @@ class Runtime:
             allowed=as_allowed(self.allow),
         )
         self.reconciler = Reconciler(plane)
+        self.judges = JudgeLanes(self.reconciler.store, time_ns=self.time_ns, failed=self.failed)
         self._delivery = Delivery(
             spans=self.spans,
             audience=self.audience,
@@ -315,8 +277,7 @@ class Runtime:
         """
         deadline = monotonic() + timeout_s
         shadows = self.background.wait(timeout_s)
-        for lane in list(self._judges.values()):
-            shadows = lane.wait(max(0.0, deadline - monotonic())) and shadows
+        shadows = self.judges.wait(deadline) and shadows
         counted = self.recorder.flush(max(0.0, deadline - monotonic()))
         return self._delivery.sinks.flush(max(0.0, deadline - monotonic())) and counted and shadows
 
@@ -369,38 +330,9 @@ class Runtime:
         if self.durability == "call" and not followed and self._delivery.sinks.can_wait:
             self.recorder.flush(_LONGEST_WAIT_S, self._delivery.sinks.when_written)
 
-    def judge_lane(self, key: str, judge: Judge, failed: Callable[..., None], note: Callable[[str], None]) -> JudgeLane:
-        """The lane of a rollout's judge; the money that an earlier one of the same budget has spent stays spent.
-
-        Args:
-            key: Key of the rollout.
-            judge: The judge.
-            failed: Called with every fault of the judge.
-            note: Called with what a person should know about it.
-        """
-        known = self._judges.get(key)
-        if known is not None and known.judge == judge:
-            return known
-        account = None
-        if judge.budget is not None and self.reconciler.store.is_shared:
-            account = partial(
-                SharedSpending,
-                judge.budget,
-                judge.price,
-                store=self.reconciler.store,
-                rollout=key,
-                timeout_s=judge.timeout_s,
-                failed=self.failed,
-            )
-        lane = self._judges[key] = JudgeLane(judge, failed=failed, note=note, time_ns=self.time_ns, spending=account)
-        if known is not None and (known.judge.budget, known.judge.price) == (judge.budget, judge.price):
-            lane.spending = known.spending
-        return lane
-
     def _end_background(self, timeout_s: float) -> None:
         self.background.close(timeout_s)
-        for lane in list(self._judges.values()):
-            lane.close()
+        self.judges.close()
 
     def takes_outcomes(self, key: str) -> bool:
         """Whether anything uses an outcome of this rollout: a journal, a judge, an observer, or a log record."""

@@ -213,6 +213,12 @@ def test_counts_of_a_segment_are_those_of_its_calls(tmp_path):
             assert difference == pytest.approx(each.estimate)
 
 
+def test_the_counts_of_a_segment_are_of_calls_or_of_outcomes(tmp_path):
+    report = made_up(tmp_path, {"NL": 0.0}, calls=400, gates=[Gate("click", per="outcome")])
+    counted = {each.metric: each.counted for each in report.rollouts[0].verdict.segments}
+    assert {"click": "outcomes", "error_rate": "calls"} == counted
+
+
 def test_without_gates_segments_are_exploratory_and_nothing_is_declared(tmp_path):
     (shop,) = made_up(tmp_path, {"NL": 0.0}, calls=400).rollouts
     # Harm by failures that the SDK sees itself concludes in any case.

@@ -13,9 +13,10 @@ from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
 from rollout_sdk import Runtime, Shadow, ShadowLimits, rollout
-from rollout_sdk.analysis import as_text, summarise
+from rollout_sdk.analysis import as_screen, as_text, summarise
 from rollout_sdk.analysis.drift import drift_of
 from rollout_sdk.comparators import Close, Fields, Ignore, Label, RankBiasedOverlap
+from rollout_sdk.formatting import percent
 
 samples = st.lists(st.floats(-100, 100) | st.sampled_from([0.0, 1.0]), min_size=1, max_size=60)
 
@@ -85,6 +86,14 @@ def test_every_field_is_counted(reported):
     assert fields["score"].reasons == {"value": 200}
     assert "score" in as_text(found)
     json.dumps(found.as_dict())
+
+
+def test_the_screen_says_how_many_answers_agree_and_between_which_limits(reported):
+    found, shadow = reported(lambda user: 1, lambda user: 1 if int(user[1:]) % 10 else 2)
+    share = shadow.agreement
+    assert 0.9 == pytest.approx(share.mean)
+    expected = f"{percent(share.mean)} agree [{percent(share.low)}, {percent(share.high)}]"
+    assert expected in " ".join(as_screen(found).split())
 
 
 def test_classes_have_their_table_and_kappa(reported):

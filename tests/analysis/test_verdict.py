@@ -79,6 +79,7 @@ def test_without_a_plan_the_same_candidate_has_its_row_and_nothing_is_concluded(
     verdict = served(tmp_path, ABTest(0.5), even(500), {"candidate": 0, "control": 166})
     click = named(verdict, "click")
     assert ("WAIT", False, True) == (verdict.headline, verdict.is_declared, click.is_discovery)
+    assert click.safe_log_e < 0 < click.harm_log_e
     assert verdict.reason.startswith("exploratory: nothing was declared beforehand; click -0.332 [")
 
 

@@ -33,7 +33,7 @@ def test_shows_what_is_new_by_itself(window, service):
         began = time.monotonic()
         page.get_by_text("paused in phase").wait_for(timeout=30_000)
         print(f"shown after {time.monotonic() - began:.1f} s")
-        page.get_by_text("History").click()
+        page.get_by_text("History", exact=True).click()
         page.get_by_role("cell", name="to see it").wait_for(timeout=30_000)
 
 

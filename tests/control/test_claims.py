@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
 
 import pytest
 
@@ -12,6 +13,7 @@ from rollout_sdk.control import managed as managed_module
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.control.stores import memory as memory_module
 from rollout_sdk.control.stores import sqlite as sqlite_module
+from tests.processes import Processes
 
 KEY = b"k" * 16
 
@@ -43,18 +45,8 @@ def store():
 
 @pytest.fixture
 def processes(store):
-    """Makes what stands for several processes: runtimes of one store, in which tests look and judge by hand."""
-    made = []
-
-    def make(**options):
-        runtime = Runtime(store=store, key=KEY, **options)
-        runtime.reconciler.start = lambda: None
-        made.append(runtime)
-        return runtime
-
-    yield make
-    for runtime in made:
-        runtime.close(0.5)
+    with closing(Processes(store=store, key=KEY)) as made:
+        yield made
 
 
 def serve(runtime, metric="buy", **gate):

@@ -10,22 +10,13 @@ from structlog.testing import capture_logs
 
 from rollout_sdk import Canary, Guardrail, Runtime, Step, rollout
 from rollout_sdk.control.stores import MemoryStore
+from tests.processes import Shared
 
 PLAN = Canary([Step("50%", min_units=20, min_time=0)], guardrails=[Guardrail("error_rate", floor=0.2, per="call")])
 
 
-class OtherStore:
-    """The store as another process reaches it: not this one's own memory."""
-
-    def __init__(self, store):
-        self.store = store
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
-
-
 def process(store):
-    runtime = Runtime(store=OtherStore(store))
+    runtime = Runtime(store=Shared(store))
     # The test looks and judges by hand.
     runtime.reconciler.start = lambda: None
 

@@ -1,43 +1,32 @@
 """`on_abort="drain"`: a conversation ends where it began, while a rollout is paused or replaced; an abort stops it at once."""
 
+from contextlib import closing
+
 import pytest
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, Runtime, rollout
+from rollout_sdk import ABTest, Canary, ConfigurationError, Interleave, rollout
 from rollout_sdk.control import draining
 from rollout_sdk.control.draining import Draining
-from rollout_sdk.control.stores import MemoryStore
 from rollout_sdk.journal import read_journal
 from rollout_sdk.records import Decision
-
-
-class Shared:
-    """What several processes see of one store: a store in memory is taken for one process's own."""
-
-    def __init__(self, store):
-        self.store = store
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
+from tests.processes import Processes
 
 
 @pytest.fixture
 def process(tmp_path):
-    """Makes what stands for several processes: runtimes of one store, looked at by hand."""
-    store, made = MemoryStore(), []
+    """Makes models, each in a process of its own; they share a store."""
+    processes = Processes(key=b"key")
 
     def make(version, **options):
-        runtime = Runtime(store=Shared(store), key=b"key", journal=tmp_path / version)
-        runtime.reconciler.start = lambda: None
-        made.append(runtime)
+        runtime = processes(journal=tmp_path / version)
         options = {"unit": "chat", "key": "m", "strategy": Canary(["50%"], guardrails=[]), "on_abort": "drain", **options}
         model = rollout(candidate=lambda chat: version, version=version, runtime=runtime, **options)(lambda chat: "control")
         model.look = lambda: runtime.reconciler.look(runtime.reconciler.rollouts["m"])
         model.runtime = runtime
         return model
 
-    yield make
-    for runtime in made:
-        runtime.close(0.5)
+    with closing(processes):
+        yield make
 
 
 def served(model, chats):

@@ -3,42 +3,20 @@
 import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from rollout_sdk import ABTest, Canary, Gate, Layer, Runtime, StateError, rollout
 from rollout_sdk.analysis import summarise
 from rollout_sdk.comparators import Close
-from rollout_sdk.control.state_document import from_document
-from rollout_sdk.control.stores import MemoryStore
-
-
-class Shared:
-    """What several processes see of one store: a store in memory is taken for one process's own."""
-
-    def __init__(self, store):
-        self.store = store
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
+from tests.processes import Processes
 
 
 @pytest.fixture
 def processes():
-    """Makes what stands for several processes: runtimes of one store, looked at by hand."""
-    store, made = MemoryStore(), []
-
-    def make(**options):
-        runtime = Runtime(store=Shared(store), **{"key": b"key", **options})
-        runtime.reconciler.start = lambda: None
-        made.append(runtime)
-        return runtime
-
-    make.stored = lambda: from_document(store.load("m").document)
-    make.store = store
-    yield make
-    for runtime in made:
-        runtime.close(0.5)
+    with closing(Processes(key=b"key")) as made:
+        yield made
 
 
 GATE = Gate("good", per="outcome")
@@ -77,9 +55,9 @@ def test_another_configuration_begins_anew_and_the_old_processes_serve_their_con
     old.rollout.record("good", 1.0, decision_id=old.rollout.route("u1", "s1").decision.id)
     old.rollout.promote()
     assert {"counted": 1} == old.rollout.judge().outcomes
-    before = processes.stored()
+    before = processes.stored("m")
     new = decorated(two, **CHANGES[change])
-    stored = processes.stored()
+    stored = processes.stored("m")
     assert (before.epoch + 1, before.number + 1, before.number + 1) == (stored.epoch, stored.number, stored.since)
     assert (0.2, new.rollout.status().fingerprint) == (stored.phase.shares["candidate"], stored.fingerprint)
     assert {"old", "new"} == served(new)
@@ -88,10 +66,10 @@ def test_another_configuration_begins_anew_and_the_old_processes_serve_their_con
     with pytest.raises(StateError, match=r"replaced"):
         old.rollout.promote()
     again = decorated(processes())
-    assert ({"old"}, stored) == (served(again), processes.stored())
+    assert ({"old"}, stored) == (served(again), processes.stored("m"))
     # Another process of the new configuration joins.
     assert {"old", "new"} == served(decorated(processes(), **CHANGES[change]))
-    assert stored == processes.stored()
+    assert stored == processes.stored("m")
 
 
 def test_the_number_of_fingerprints_is_in_the_status_because_each_has_an_alpha_of_its_own(processes):
@@ -208,13 +186,13 @@ def test_what_an_earlier_version_has_stored_goes_on_where_it_is(processes):
     look(one)
     assert {"old", "new"} == served(old) == served(new)
     new.rollout.set_share("60%")
-    assert (status.fingerprint, 0) == (processes.stored().fingerprint, processes.stored().epoch)
+    assert (status.fingerprint, 0) == (processes.stored("m").fingerprint, processes.stored("m").epoch)
 
 
 def test_what_an_earlier_version_has_stored_of_another_version_begins_anew(processes):
     decorated(processes(), version="1")
     forget_fingerprints(processes.store)
-    assert (1, 2) == (processes.stored().epoch + 1, decorated(processes(), version="2").rollout.status().versions)
+    assert (1, 2) == (processes.stored("m").epoch + 1, decorated(processes(), version="2").rollout.status().versions)
 
 
 # A rolling update, with real processes ----------------------------------------------------------------------------------

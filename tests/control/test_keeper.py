@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from contextlib import closing
 
 import pytest
 
@@ -10,6 +11,7 @@ from rollout_sdk import Canary, ConflictError, Freeze, Gate, Guardrail, Runtime,
 from rollout_sdk.concurrency.threads import WatchThread
 from rollout_sdk.control.state_document import as_document, from_document
 from rollout_sdk.control.stores import MemoryStore
+from tests.processes import Processes
 
 START_NS = 1_800_000_000 * 10**9
 LOOSE = [Guardrail("error_rate", floor=0.2)]
@@ -52,20 +54,8 @@ def clock():
 
 @pytest.fixture
 def processes(clock):
-    """Makes what stands for several processes: runtimes of one store."""
-    store, made = MemoryStore(), []
-
-    def make(**options):
-        runtime = Runtime(store=SharedStore(store), time_ns=clock, **options)
-        # The test looks and judges by hand.
-        runtime.reconciler.start = lambda: None
-        made.append(runtime)
-        return runtime
-
-    make.store = store
-    yield make
-    for runtime in made:
-        runtime.close(0.5)
+    with closing(Processes(SharedStore, time_ns=clock)) as made:
+        yield made
 
 
 def new(user):
@@ -386,7 +376,7 @@ def test_a_new_version_starts_anew_and_the_old_processes_serve_their_control(pro
     assert {"old"} == {old(f"user-{user}") for user in range(200)}
     again = decorate(processes(), version="v1")
     assert {"old"} == {again(f"user-{user}") for user in range(200)}
-    assert "v2" == from_document(processes.store.load("model").document).version
+    assert "v2" == processes.stored("model").version
 
 
 def test_a_process_of_an_old_version_moves_nothing_but_can_stop_everything(processes):

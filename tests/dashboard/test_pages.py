@@ -1,12 +1,16 @@
 import asyncio
+import re
 from threading import Event
 
 import pytest
 from starlette.testclient import TestClient
 
 from rollout_sdk.analysis.live import Live
+from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.dashboard.app import application
 from rollout_sdk.dashboard.live import LivePages
+from rollout_sdk.exceptions import StoreError
+from rollout_sdk.page.stored import changes
 from tests.waiting import until
 
 from .conftest import HOME
@@ -128,3 +132,30 @@ def test_while_a_journal_is_read_the_page_says_how_much_of_it_is(tmp_path, monke
         goes_on.set()
         until(lambda: "Nothing was written" in pages.overview())
         assert pages.version() != before
+
+
+def test_a_page_shows_what_was_changed_in_the_store_while_no_process_served(tmp_path, address, store):
+    with StoredRollout(address, "shop.rank", actor="ann") as found:
+        found.abort(reason="<b>complaints</b>")
+    with LivePages(tmp_path, store, every_s=0.05) as pages:
+        until(lambda: "complaints" in (pages.rollout("shop.rank") or ""))
+        page = pages.rollout("shop.rank")
+    _, _, history = page.partition("<summary>History in the store</summary>")
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>(<td.*?)</tr>", history)]
+    assert [("start", "0:10%", ""), ("abort", "1:aborted", "ann")] == [tuple(row[1:4]) for row in rows]
+    assert "&lt;b&gt;complaints&lt;/b&gt;" in history
+
+
+def test_a_history_that_cannot_be_read_is_a_sentence_on_the_page(tmp_path, store, monkeypatch):
+    def broken(rollout):
+        raise StoreError("The history is locked.")
+
+    monkeypatch.setattr(StoredRollout, "history", broken)
+    with LivePages(tmp_path, store, every_s=0.05) as pages:
+        until(lambda: "In the store" in (pages.rollout("shop.rank") or ""))
+        assert "The history is locked." in pages.rollout("shop.rank")
+
+
+def test_a_change_without_a_time_is_shown_all_the_same():
+    assert "pause" in changes([{"action": "pause", "time_s": "soon"}])
+    assert changes([]) == ""

@@ -309,8 +309,9 @@ class Stage:
         """Everything that is seen from outside."""
         broken = self.scene["broken"]
         if broken == "queue":
-            # What the recorder has of it is an accident.
-            return self.seen, self.runtime.faults.get(("engine.flow", "RuntimeError"))
+            # What the recorder has of it is an accident; and where the flow has drawn again, whether there is a shadow to fail.
+            faults = self.runtime.faults.get(("engine.flow", "RuntimeError"), 0)
+            return self.seen, faults > 0 if self.scene["strategy"].shadows else faults
         assert self.runtime.flush(10.0)
         breakers = {} if broken == "breakers" else self.model.rollout._rollout.local_state.breakers
         status = {} if broken in ("breakers", "audience", "nonces") else self.model.rollout.status().calls

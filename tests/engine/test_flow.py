@@ -56,7 +56,7 @@ def break_ending(model, monkeypatch, error=RuntimeError):
         raise error("sabotage")
 
     monkeypatch.setattr("rollout_sdk.engine.flow.finish", broken)
-    monkeypatch.setattr("rollout_sdk.engine.batches.batch.finish_rows", broken)
+    monkeypatch.setattr("rollout_sdk.engine.batches.batch_flow.finish_rows", broken)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
@@ -165,7 +165,7 @@ ROWS = list(range(40))
 
 def test_a_batch_that_breaks_is_answered_by_the_control_as_a_whole(runtime, monkeypatch):
     model = batched(Counter(), runtime)
-    monkeypatch.setattr("rollout_sdk.engine.batches.batch._ran", Broken())
+    monkeypatch.setattr("rollout_sdk.engine.batches.batch_flow._ran", Broken())
     assert [("control", row) for row in ROWS] == model(ROWS)
     events = runtime.routed()
     assert {("control", True)} == {(event.served, event.excluded) for event in events}
@@ -190,7 +190,7 @@ def test_a_batch_that_breaks_before_its_first_run_is_the_controls(runtime):
 
 def test_the_shadows_of_a_batch_that_breaks_are_counted(runtime, monkeypatch):
     model = batched(Counter(), runtime, strategy=Shadow(1.0))
-    monkeypatch.setattr("rollout_sdk.engine.batches.batch._answered", Broken())
+    monkeypatch.setattr("rollout_sdk.engine.batches.batch_flow._answered", Broken())
     assert [("control", row) for row in ROWS] == model(ROWS)
     assert Counter(dropped_start=40) == Counter(event.end for event in runtime.shadowed())
 
@@ -207,7 +207,7 @@ def traced(watch):
 def test_the_span_of_a_batch_that_breaks_ends(traced, monkeypatch):
     runtime, spans = traced
     model = batched(Counter(), runtime)
-    monkeypatch.setattr("rollout_sdk.engine.batches.batch._ran", Broken())
+    monkeypatch.setattr("rollout_sdk.engine.batches.batch_flow._ran", Broken())
     assert [("control", row) for row in ROWS] == model(ROWS)
     assert 1 == len(spans("route batch"))
 

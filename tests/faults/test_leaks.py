@@ -476,3 +476,49 @@ def test_f88_greenlets_are_recognised_whenever_the_patch_comes(library, when, du
         checks=len(right),
         called_s=called_s,
     )
+
+
+HALF = """
+import asyncio, json, sys, types
+from rollout_sdk import ABTest, Runtime, Shadow, rollout
+
+def begin(name):
+    # As a thread leaves it that has run the first line of the module.
+    module = types.ModuleType(name)
+    module.__spec__ = types.SimpleNamespace(name=name, _initializing=True)
+    sys.modules[name] = module
+
+for name in {names!r}:
+    begin(name)
+runtime = Runtime(journal="journal")
+options = dict(unit="user", effects="read", runtime=runtime)
+split = rollout(candidate=lambda user: 1, strategy=ABTest(1.0), key="split", **options)(lambda user: 1)
+shadow = rollout(candidate=lambda user: [1.0] * 100, strategy=Shadow(1.0), key="shadow", **options)(
+    lambda user: [1.0] * 100
+)
+
+async def candidate(user):
+    return 1
+
+late = rollout(candidate=candidate, strategy=ABTest(1.0), deadline_s=5.0, key="late", **options)(candidate)
+
+async def main():
+    return await late("u")
+
+answers = [split("u") for _ in range(20)] + [len(shadow("u")) for _ in range(20)] + [asyncio.run(main())]
+flushed = runtime.flush(20)
+runtime.background.wait(10)
+pairs = shadow.rollout.status().agreement["candidate"][:2]
+runtime.close(10)
+right = answers == [1] * 20 + [100] * 20 + [1]
+print(json.dumps([right, flushed, pairs == (20, 20), [str(each) for each in runtime.faults], len(answers)]))
+"""
+
+
+def test_f88_a_library_that_another_thread_is_importing_is_not_there_yet(run_python, figure):
+    names = ["gevent.monkey", "eventlet.patcher", "trio", "numpy", "torch", "multiprocessing.util", "multiprocessing.process"]
+    program = textwrap.dedent(HALF).format(names=names)
+    *right, faults, calls = measured(run_python(program, timeout=60))
+    assert ([True, True, True], []) == (right, faults)
+    figure("F88", "{faults} faults in {calls} calls while another thread was importing one of {libraries} modules",
+           faults=len(faults), calls=calls, libraries=len(names))  # fmt: skip

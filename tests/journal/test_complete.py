@@ -21,8 +21,10 @@ from rollout_sdk.doctor import examine
 PROGRAM = """
     import json, os, random, sys, time
     from contextlib import suppress
+    import rollout_sdk
     from rollout_sdk import ABTest, Canary, Guardrail, Runtime, Shadow, StateError, StoreError, rollout
-    from rollout_sdk.recording import recorder
+    from rollout_sdk.recording import intake
+    from rollout_sdk.runtime import registry
 
     where, name, seed, how = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
     rng = random.Random(seed)
@@ -40,11 +42,13 @@ PROGRAM = """
     plugins = []
     if how == "overloaded":
         # So that the queue of this process is soon full.
-        recorder._MOST_WAITING, plugins = 40, [Slow()]
+        intake._MOST_WAITING, plugins = 40, [Slow()]
     runtime = Runtime(
         journal=f"{where}/journal", store=f"sqlite:///{where}/rollouts.db", control=f"{where}/control.toml", plugins=plugins,
         durability="call" if how == "durable" else "flush",
     )
+    # That of `rollout_sdk.record()`, which a service calls that decorates nothing.
+    registry._default = runtime
     common = {"unit": "user", "runtime": runtime, "breaker": None}
 
     def fails(user):
@@ -81,19 +85,26 @@ PROGRAM = """
         if what == "call":
             each = rng.choice([ramp, mirror, filed, judged])
             note("call", "")
-            routed = each.rollout.route(f"{name}-{rng.randrange(300)}")
+            user = f"{name}-{rng.randrange(300)}"
+            routed = each.rollout.route(user)
             decision = routed.decision
             note("called", decision.rollout, decision.id, decision.variant, decision.phase)
-            known.append((each.rollout, decision.id))
+            known.append((each.rollout, decision.rollout, decision.id, user))
         elif what in ("outcome", "again") and known:
-            controller, decision_id = rng.choice(known)
+            controller, key, decision_id, user = rng.choice(known)
+            whom, address = rng.choice(
+                [({"decision_id": decision_id}, decision_id), ({"unit": user}, rollout_sdk.pseudonym(key, user))]
+            )
+            record = rng.choice([controller.record, rollout_sdk.record])
+            if record == rollout_sdk.record and "unit" in whom:
+                whom["rollout"] = key
             # Its value tells an outcome apart.
             values += 1
             event_id = f"{name}-{values}" if what == "again" else None
             for _ in range(2 if what == "again" else 1):
-                note("outcome", decision_id, values)
-                controller.record("value", values, decision_id=decision_id, event_id=event_id)
-                note("recorded", decision_id, values)
+                note("outcome", address, values)
+                record("value", values, **whom, event_id=event_id)
+                note("recorded", address, values)
         elif what == "change":
             with suppress(StateError, StoreError):
                 changes += 1
@@ -219,7 +230,7 @@ def check_process(fleet, name, how, made):
     recorded = Counter(tuple(fields) for what, *fields in notes if what == "recorded")
     tried = Counter(tuple(fields) for what, *fields in notes if what == "outcome")
     decisions = [(line["rollout"], line["id"], line["variant"], line["phase"]) for line in lines if line["event"] == "decision"]
-    outcomes = Counter((line["id"], line["value"]) for line in lines if line["event"] == "outcome")
+    outcomes = Counter((line.get("id") or line["unit"], line["value"]) for line in lines if line["event"] == "outcome")
     shadows = Counter(line["id"] for line in lines if line["event"] == "shadow")
     lost = sum(line["count"] for line in lines if line["event"] == "lost")
     # Nothing is there twice, and nothing that did not happen: of a call that was under way, a kill left no note.
@@ -261,17 +272,22 @@ def check_report(fleet, made):
     """The report counts what the lines of all processes say, each once; and the doctor says how much is lost."""
     lines = [line for name in fleet.processes for line in fleet.lines(name)]
     arms, values, seen = Counter(), defaultdict(float), set()
-    where = {}
+    where, visits = {}, defaultdict(list)
     for line in lines:
+        if line["event"] == "decision":
+            visits[line["rollout"], line["unit"]].append((line["t"], line["id"]))
         if line["event"] == "decision" and not line.get("excluded"):
             arm = line["rollout"], line["phase"], line["variant"]
             arms[arm] += round(1 / line.get("rate", 1))
             where[line["id"]] = arm, round(1 / line.get("rate", 1))
     for line in lines:
         if line["event"] == "outcome":
-            same = line["id"], line["value"]
-            if same not in seen and line["id"] in where:
-                arm, many = where[line["id"]]
+            same = line.get("id") or line["unit"], line["value"]
+            # One of a unit goes to the unit's last call before it.
+            earlier = [visit for visit in visits[line["rollout"], line.get("unit")] if visit[0] <= line["t"]]
+            call = line.get("id") or max(earlier, default=(0.0, ""))[1]
+            if same not in seen and call in where:
+                arm, many = where[call][0], where[call][1] if "id" in line else 1
                 values[arm] += line["value"] * max(many, round(1 / line.get("rate", 1)))
             seen.add(same)
     report = summarise(fleet.folder / "journal")

@@ -17,8 +17,8 @@ from rollout_sdk.analysis import facts
 from rollout_sdk.control import RolloutState
 from rollout_sdk.interleaving import Balanced
 from rollout_sdk.journal import read_journal, schema
+from rollout_sdk.journal.decoding import why_skipped
 from rollout_sdk.journal.lines import as_line, line
-from rollout_sdk.journal.reader import _fault
 from rollout_sdk.journal.schema import FIELDS
 from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent, TransitionedEvent
 
@@ -195,7 +195,7 @@ def test_whatever_an_event_holds_its_line_is_one_of_ascii_that_a_strict_reader_t
     def refuse(constant):
         raise AssertionError(constant)
 
-    assert None is _fault(json.loads(raw, parse_constant=refuse))
+    assert None is why_skipped(json.loads(raw, parse_constant=refuse))
 
 
 @settings(deadline=None)
@@ -265,4 +265,4 @@ def test_a_decision_has_its_fields_in_the_order_of_the_table(watch, tmp_path):
 def test_a_field_that_is_added_later_is_no_damage():
     decision = Decision("control", id="d", rollout="r", strategy="s", phase="p")
     record = json.loads(as_line(RoutedEvent(evolve(decision), "control", ())))
-    assert None is _fault({**record, "new": {"deep": [1]}})
+    assert None is why_skipped({**record, "new": {"deep": [1]}})

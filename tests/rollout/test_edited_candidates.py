@@ -4,41 +4,22 @@ import asyncio
 import functools
 import inspect
 import json
+from contextlib import closing
 
 import pytest
 
 from rollout_sdk import ABTest, Canary, Runtime, rollout
 from rollout_sdk.analysis import as_text, summarise
-from rollout_sdk.control.stores import MemoryStore, SQLiteStore
+from rollout_sdk.control.stores import SQLiteStore
+from tests.processes import Processes
 
 KEY = b"a secret key"
 
 
-class Shared:
-    """What several processes see of one store: a store in memory is taken for one process's own."""
-
-    def __init__(self, store):
-        self.store = store
-
-    def __getattr__(self, name):
-        return getattr(self.store, name)
-
-
 @pytest.fixture
 def processes():
-    """Makes what stands for several processes, with one store or with none."""
-    store, made = MemoryStore(), []
-
-    def make(*, shared=False, **options):
-        runtime = Runtime(key=KEY, **({"store": Shared(store)} if shared else {}), **options)
-        runtime.reconciler.start = lambda: None
-        made.append(runtime)
-        return runtime
-
-    make.store = store
-    yield make
-    for runtime in made:
-        runtime.close(0.5)
+    with closing(Processes(key=KEY, shared=False)) as made:
+        yield made
 
 
 def one(user):

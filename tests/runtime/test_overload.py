@@ -12,7 +12,7 @@ from rollout_sdk import ABTest, Runtime, Shadow, rollout
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.assignment.ids import decode_id, encode_id
 from rollout_sdk.journal import JournalWriter, read_journal
-from rollout_sdk.recording import recorder as recorder_module
+from rollout_sdk.recording import intake as intake_module
 from rollout_sdk.recording.recorder import Recorder
 from rollout_sdk.records.sampling import HIGHEST_LEVEL, is_drawn, level_of, rate_of
 
@@ -116,7 +116,7 @@ def test_what_is_kept_was_drawn_at_the_rate_that_its_line_tells_and_stands_for_a
 def test_no_more_waits_than_the_queue_holds_however_many_calls_come(watch, monkeypatch):
     held = Held(watch, monkeypatch)
     recorder, model = held.runtime.recorder, split(held.runtime)
-    monkeypatch.setattr(recorder_module, "_MOST_WAITING", 100)
+    monkeypatch.setattr(intake_module, "_MOST_WAITING", 100)
     for number in range(20_000):
         model(number)
     assert recorder.waiting <= 150
@@ -127,7 +127,7 @@ def test_no_more_waits_than_the_queue_holds_however_many_calls_come(watch, monke
 
 
 def test_a_fact_that_is_no_calls_is_dropped_when_the_queue_is_full(monkeypatch):
-    monkeypatch.setattr(recorder_module, "_MOST_WAITING", 10)
+    monkeypatch.setattr(intake_module, "_MOST_WAITING", 10)
     go, facts = threading.Event(), []
     recorder = Recorder(lambda batch: (go.wait(30), facts.extend(batch)), failed=lambda *_: None, tick=lambda: None)
     for number in range(2_000):
@@ -237,7 +237,7 @@ def test_outcomes_of_units_are_drawn_by_their_units(watch, monkeypatch, tmp_path
 
 @pytest.mark.parametrize("units", [True, False])
 def test_rows_of_a_batch_are_drawn_one_by_one(units, watch, monkeypatch, tmp_path):
-    monkeypatch.setattr(recorder_module, "_MOST_ROWS_WAITING", 10_000)
+    monkeypatch.setattr(intake_module, "_MOST_ROWS_WAITING", 10_000)
     held = Held(watch, monkeypatch, journal=tmp_path)
     model = rollout(
         candidate=lambda rows: rows, strategy=ABTest(0.5), batch="rows", key="m", runtime=held.runtime,

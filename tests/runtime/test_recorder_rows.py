@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from rollout_sdk.recording import recorder as recorder_module
+from rollout_sdk.recording import intake as intake_module
 from rollout_sdk.recording.recorder import Recorder
 
 
@@ -62,7 +62,7 @@ def test_a_small_fact_of_rows_is_delivered_whole_with_others(make):
 
 
 def test_rows_that_have_no_room_are_counted_one_by_one_and_a_lone_fact_always_has_room(make, monkeypatch):
-    monkeypatch.setattr(recorder_module, "_MOST_ROWS_WAITING", 100)
+    monkeypatch.setattr(intake_module, "_MOST_ROWS_WAITING", 100)
     go, got = threading.Event(), []
 
     def deliver(facts):

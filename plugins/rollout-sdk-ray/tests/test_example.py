@@ -31,15 +31,19 @@ def processes_of(folder):
 
 
 @pytest.mark.servers
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_example_promotes_and_aborts_in_both_replicas():
     # Ray's sockets are in it, whose paths must be short.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     environment = {**os.environ, "RAY_TMPDIR": folder, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     try:
-        ran = subprocess.run(
-            [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, timeout=280, env=environment
-        )
+        # On a busy machine, processes of the cluster do not find each other in the time that Ray allows: then once more.
+        for _ in range(2):
+            ran = subprocess.run(
+                [sys.executable, str(EXAMPLE)], capture_output=True, text=True, check=False, timeout=280, env=environment
+            )
+            if "timed out during startup" not in ran.stderr:
+                break
         assert ran.returncode == 0, ran.stdout + ran.stderr
         said = re.findall(r"^replica \d: (\S+), (\d+) of 200 visitors", ran.stdout, re.MULTILINE)
         first, second, last = said[:2], said[2:4], said[4:]

@@ -190,10 +190,12 @@ class StreamCopy:
 
 def sized(values: Sequence[Any], limits: CopyLimits = _USUAL) -> int | None:
     """Return the bytes that a `Snapshot` counts for values that need no copy; None if one does, or they are over its budget."""
+    size = 0
     for value in values:
         if type(value) not in PLAIN:
             return None
-    size = sum(map(getsizeof, values))
+        # As `getsizeof`, which adds nothing for these types, in a fifth of its time.
+        size += value.__sizeof__()
     return size if size <= limits.copy_bytes else None
 
 

@@ -27,17 +27,20 @@ class Finished(Protocol):
 
     Attributes:
         rollout: The rollout.
-        call: The call that it shadows.
         variant: The variant that ran.
         counterpart: The control's answer to the same call.
         size: Bytes held for its arguments.
     """
 
     rollout: Rollout
-    call: Call
     variant: str
     counterpart: Counterpart
     size: int
+
+    @property
+    def call(self) -> Call:
+        """The call that it shadows."""
+        ...
 
     @property
     def request(self) -> RouteRequest:

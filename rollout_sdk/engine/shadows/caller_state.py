@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from attrs import frozen
 
+from rollout_sdk.concurrency.threads import imported
 from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import RouteRequest
     from rollout_sdk.plugins.manager import Failed, PluginSet
 
-__all__ = ["CallerState", "Surround", "surrounds_of"]
+__all__ = ["CallerState", "Surround", "is_stateful", "surrounds_of"]
 
 T = TypeVar("T")
 Entered: TypeAlias = Callable[[], Iterator[AbstractContextManager[Any]]]
@@ -71,6 +72,11 @@ def _leave(manager: AbstractContextManager[Any]) -> None:
     manager.__exit__(None, None, None)
 
 
+def is_stateful() -> bool:
+    """Whether a library is loaded that keeps state by thread."""
+    return "torch" in sys.modules or _NUMPY in sys.modules
+
+
 class CallerState:
     """Thread state of a shadow's caller."""
 
@@ -81,10 +87,10 @@ class CallerState:
         self._failed = failed
         self._libraries: list[Entered] = []
         for name, look in _LIBRARIES.items():
-            if (module := sys.modules.get(name)) is not None:
+            if (module := imported(name)) is not None:
                 try:
                     self._libraries.append(look(module))
-                # A version without these functions, or a module that is still being imported.
+                # A version without these functions.
                 except BaseException as error:
                     if not is_fault(error):
                         raise
@@ -97,10 +103,7 @@ class CallerState:
     @classmethod
     def of(cls, surrounds: Sequence[Surround], request: Callable[[], RouteRequest], failed: Failed) -> CallerState | None:
         """Return the current thread's state; None if nothing that could set such state is loaded."""
-        # Checked up front because it runs on every shadowed call.
-        if not surrounds and "torch" not in sys.modules and _NUMPY not in sys.modules:
-            return None
-        return cls(surrounds, request, failed)
+        return cls(surrounds, request, failed) if surrounds or is_stateful() else None
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
         """Run a function with the caller's thread state."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.call import Call
 from rollout_sdk.engine.copies.snapshot import Snapshot, copy_output, sized
+from rollout_sdk.engine.rollout import STREAMING
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.formatting import class_name
 from rollout_sdk.records import ERRORS, Comparison
@@ -14,6 +14,7 @@ from rollout_sdk.resilience.interruptions import is_fault
 
 if TYPE_CHECKING:
     from rollout_sdk.assignment import RouteRequest
+    from rollout_sdk.engine.rollout import Rollout
 
 __all__ = ["Counterpart", "overall"]
 
@@ -29,39 +30,36 @@ class Counterpart:
         is_comparable: Whether both sides have a complete answer.
     """
 
-    __slots__ = ("_call", "_rollout", "awaited", "error", "is_comparable", "size", "value")
+    # Class-level defaults: the caller pays for each attribute that is set.
+    value: Any = None
+    error: str | None = None
+    size = 0
+    awaited = False
+    is_comparable = False
 
-    def __init__(self, call: Call) -> None:
-        """Start without an answer."""
-        self._call = call
-        self._rollout = call.rollout
-        self.value: Any = None
-        self.error: str | None = None
-        self.size = 0
-        self.awaited = False
-        self.is_comparable = False
-
-    def keep(self, control: Result) -> None:
+    def keep(self, control: Result, rollout: Rollout) -> None:
         """Copy the control's answer, because the caller may change it while the shadow runs."""
-        rollout = self._rollout
-        self.awaited = control.awaited
-        if control.interrupted or control.variant != rollout.control or self._call.decision.blend:
+        if control.awaited:
+            # An attribute that is not set costs the caller nothing.
+            self.awaited = True
+        if control.interrupted or control.variant != rollout.control:
             # Not a complete answer of the control alone.
             return
         if control.error is not None:
             self.error = error_type(control.error)
             return
-        if rollout.streams or control.streamed:
+        value = control.value
+        if rollout.kind in STREAMING or control.streamed:
             if control.kept is None or control.kept.items is None:
                 return
             self.value = control.kept.items
             self.size = control.kept.bytes
-        elif rollout.isolate == "auto" and (size := sized((control.value,), rollout.limits)) is not None:
-            self.value, self.size = control.value, size
+        elif rollout.isolate == "auto" and (size := sized((value,), rollout.limits)) is not None:
+            self.value, self.size = value, size
         else:
             snapshot = Snapshot(rollout.limits, is_compared=True)
             try:
-                self.value = copy_output(control.value, rollout.isolate, snapshot)
+                self.value = copy_output(value, rollout.isolate, snapshot)
             # The value's own methods may raise anything; the shadow still runs.
             except BaseException as error:
                 if not is_fault(error):
@@ -70,11 +68,12 @@ class Counterpart:
             self.size = snapshot.bytes
         self.is_comparable = True
 
-    def compared(self, result: Result, about: Callable[[], RouteRequest]) -> Comparison | None:
+    def compared(self, result: Result, rollout: Rollout, about: Callable[[], RouteRequest]) -> Comparison | None:
         """Compare the candidate's result with the control's; None if there is nothing to compare.
 
         Args:
             result: The candidate's result.
+            rollout: The rollout.
             about: Returns the call's request, for the comparator; not called if an error decides.
 
         Raises:
@@ -89,10 +88,10 @@ class Counterpart:
             return Comparison(match=False, reason="control_error", name=ERRORS)
         if not self.is_comparable:
             return None
-        if self.awaited != result.awaited and self._rollout.kind == "function":
+        if self.awaited != result.awaited and rollout.kind == "function":
             # Code that awaits one answer cannot use the other.
             return Comparison(match=False, reason="type")
-        found = self._rollout.compare(about(), self.value, result.value)
+        found = rollout.compare(about(), self.value, result.value)
         if found is None or isinstance(found, Comparison):
             return found
         raise TypeError(f"rollout_compare gave an object of class {class_name(found)}, which is not a Comparison")

@@ -12,11 +12,12 @@ from collections import deque
 
 from rollout_sdk.concurrency.clocks import monotonic, thread_time
 from rollout_sdk.concurrency.forking import renew_after_fork
-from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, caller_sleep
+from rollout_sdk.concurrency.threads import Flag, Lock, SimpleQueue, Thread, caller_sleep
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.engine.shadows.shadow import ShadowRun, break_off, finish
 from rollout_sdk.engine.shadows.tasks import Tasks
+from rollout_sdk.engine.shadows.waiting import Waiting
 
 __all__ = ["ShadowPool"]
 
@@ -37,7 +38,9 @@ class ShadowPool:
 
     def is_full(self, run: ShadowRun) -> bool:
         """Whether a run would be dropped now, so that its arguments need not be copied."""
-        return not run.rollout.is_async and self._threads.is_full()
+        threads = self._threads
+        # Nearly always, there is room.
+        return not threads._tokens and not run.in_task and threads.is_full()  # noqa: SLF001 - its own module
 
     def submit(self, run: ShadowRun) -> None:
         """Run it in the background, or end it as dropped; never blocks."""
@@ -92,7 +95,7 @@ class _Threads:
     def __init__(self, limits: ShadowLimits) -> None:
         self.limits = limits
         self.jobs: dict[int, ShadowRun] = {}
-        self._queue: SimpleQueue[ShadowRun | None] = SimpleQueue()
+        self._queue = Waiting()
         self._tokens = deque([None] * limits.max_jobs)
         # As long as none is larger, all runs together are within the limit.
         self._fair_share = limits.max_bytes // max(1, limits.max_jobs)
@@ -120,7 +123,7 @@ class _Threads:
         if not self._is_fair and run.size + sum([job.size for job in list(self.jobs.values())]) > self.limits.max_bytes:
             run.end("dropped_too_large")
             return
-        if monotonic() - self._watched > _WATCH_EVERY_S:
+        if run.submitted - self._watched > _WATCH_EVERY_S:
             self.watch()
         try:
             self._tokens.pop()
@@ -251,18 +254,17 @@ class _Threads:
             self._queue.put(None)
         for worker in list(self._workers):
             worker.join(max(0.0, deadline - monotonic()))
-        with contextlib.suppress(Empty):
-            while True:
-                self._queue.get_nowait()
+        self._queue.clear()
         for run in list(self.jobs.values()):
             run.end("abandoned")
             self._release(run)
 
 
-def _work(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> None:
+def _work(reference: weakref.ref[_Threads], queue: Waiting, worker: _Worker) -> None:
     """Main function of a thread; it references the pool during a run, and only the queue while it waits."""
+    bell: SimpleQueue[None] = SimpleQueue()
     try:
-        while _serve_next(reference, queue, worker):
+        while _serve_next(reference, queue, worker, bell):
             pass
     # The queue or a clock failed. Removing the thread lets the next run start another.
     except BaseException:
@@ -270,9 +272,9 @@ def _work(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None]
             threads.lose(worker)
 
 
-def _serve_next(reference: weakref.ref[_Threads], queue: SimpleQueue[ShadowRun | None], worker: _Worker) -> bool:
+def _serve_next(reference: weakref.ref[_Threads], queue: Waiting, worker: _Worker, bell: SimpleQueue[None]) -> bool:
     """Take a run and execute it; return False if this thread should end."""
-    run = queue.get()
+    run = queue.take(bell)
     threads = None if run is None else reference()
     if run is None or threads is None:
         return False

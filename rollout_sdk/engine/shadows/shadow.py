@@ -6,7 +6,7 @@ import asyncio
 from asyncio import CancelledError
 from collections.abc import Iterable, Mapping, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.engine.ambient import Stepped, own_context
@@ -17,13 +17,15 @@ from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.judges.handing import hand_to_judge
 from rollout_sdk.engine.measuring import record_measured
 from rollout_sdk.engine.returned.forms import EAGER, is_given
-from rollout_sdk.engine.shadows.caller_state import CallerState
+from rollout_sdk.engine.rollout import ON_A_LOOP
+from rollout_sdk.engine.shadows.caller_state import CallerState, is_stateful
 from rollout_sdk.engine.shadows.counterpart import Counterpart, overall
 from rollout_sdk.engine.shadows.ended import EndedRows, EndedShadow
 from rollout_sdk.engine.shadows.processes import NotPickled, NotReady, TookTooLong
 from rollout_sdk.engine.shadows.under_way import NotMeasured, UnderWay
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.records import ERRORS, FAILED_IF, UNMEASURED, Comparison, ShadowEnd
+from rollout_sdk.records.sampling import is_drawn
 from rollout_sdk.resilience import kill_switch
 from rollout_sdk.resilience.interruptions import is_fault, is_interruption
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from rollout_sdk.assignment import RouteRequest
+    from rollout_sdk.engine.rollout import Rollout
+    from rollout_sdk.resilience.breaker import CircuitBreaker
 
 _COUNTS = frozenset({"ok", "error", "timeout", UNMEASURED})
 """Ends that count as evidence about the candidate."""
@@ -43,7 +47,21 @@ _NOT_RUN: Mapping[type[Exception], ShadowEnd] = {
 }
 """Ends of runs in another process that gave no answer."""
 
-__all__ = ["ShadowRun", "break_off", "finish"]
+_NOTHING: Mapping[str, Any] = {}
+
+__all__ = ["ShadowRun", "break_off", "finish", "prepared"]
+
+
+class Begun(Protocol):
+    """What a run needs of a call before it runs: a `Call`, or a common call, of which one is made in the background."""
+
+    @property
+    def is_blended(self) -> bool:
+        """Whether its answer is made of several variants'."""
+
+    @property
+    def full(self) -> Call:
+        """The call with everything that is known of it."""
 
 
 class ShadowRun:
@@ -55,57 +73,65 @@ class ShadowRun:
     reads_streams = True
     """Whether answers with work to come are run to their end, so that this work is measured."""
 
-    def __init__(self, call: Call, variant: str) -> None:
-        """Create a run of `variant` for `call`."""
-        self.call = call
+    # Class-level defaults: the caller pays for each attribute that is set here.
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = _NOTHING
+    size = 0
+    submitted = 0.0
+    began: float | None = None
+    context: Context | None = None
+    caller_state: CallerState | None = None
+    span: Span | None = None
+    took_s: float | None = None
+    _call: Call | None = None
+    _ticket: int | None = None
+    _result: Result | None = None
+    _refused: Sequence[bool] | None = None
+    _ended_unseen: ShadowEnd | None = None
+
+    def __init__(self, call: Begun, rollout: Rollout, variant: str) -> None:
+        """Create a run of `variant` for a call of `rollout`."""
+        self._begun = call
         self.variant = variant
-        self.rollout = call.rollout
-        self.function = call.rollout.functions[variant]
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: Mapping[str, Any] = {}
-        self.size = 0
-        self.submitted = 0.0
-        self.began: float | None = None
-        self.context: Context | None = None
-        self.caller_state: CallerState | None = None
-        self.control: Result | None = None
-        self.counterpart = Counterpart(call)
-        self.in_task = call.rollout.is_async
-        self.span: Span | None = None
-        self.lane = call.rollout.lanes.get(variant)
-        self.took_s: float | None = None
-        self._breaker = call.rollout.local_state.breakers.get(variant)
-        self._ticket: int | None = None
-        self._result: Result | None = None
-        self._refused: Sequence[bool] | None = None
+        self.rollout = rollout
+        self.counterpart = Counterpart()
+        self.in_task = rollout.kind in ON_A_LOOP
+        self._breaker: CircuitBreaker | None = rollout.local_state.breakers.get(variant)
         self._open = [True]
-        self._ended_unseen: ShadowEnd | None = None
+
+    @property
+    def call(self) -> Call:
+        """The call that this run shadows."""
+        if not self.submitted:
+            # In the caller's thread. A common call's end is still to be taken over.
+            return self._begun.full
+        if self._call is not None:
+            return self._call
+        # Always the same object, whichever thread asks first.
+        call: Call = self.__dict__.setdefault("_call", self._begun.full)
+        return call
 
     def is_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Copy the arguments; return whether the run can go on. Never raises."""
+        """Copy the arguments; if that fails or the run would be dropped, end it and return False. Never raises a fault."""
+        rollout, breaker = self.rollout, self._breaker
         try:
-            return self._prepare(args, kwargs)
-        except BaseException as error:
-            if not is_fault(error):
-                raise
-            self.rollout.failed("engine.shadow", error)
-            return not self.end("dropped_start", error=error_type(error))
-
-    def _prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-        """Copy the arguments; if that fails or the run would be dropped, end the run here and return False."""
-        if self._breaker is not None and not self._breaker.would_admit():
-            return not self.end("dropped_open")
-        if self.rollout.background.is_full(self):
-            return not self.end("dropped_full")
-        try:
-            rollout = self.rollout
+            if breaker is not None and breaker.ticket is None and not breaker.would_admit():
+                return not self.end("dropped_open")
+            if rollout.background.is_full(self):
+                return not self.end("dropped_full")
             self.args, self.kwargs, self.size = take_snapshot(args, kwargs, rollout.isolate, rollout.shared, rollout.limits)
+            # Copied before the control runs: a candidate in its place would not see the variables that it sets.
+            self.context = rollout.hidden.out_of(own_context())
+            if rollout.surround or is_stateful():
+                self.caller_state = CallerState(rollout.surround, lambda: self.request, rollout.failed)
         except Uncopied as why:
             cause = str(why.error) if isinstance(why.error, NotCopied) else error_type(why.error)
             return not self.end("dropped_snapshot", error=f"{cause}{self._named(why.where)}")
-        # Copied before the control runs: a candidate in its place would not see the variables that it sets.
-        self.context = self.rollout.hidden.out_of(own_context())
-        self.caller_state = CallerState.of(self.rollout.surround, lambda: self.request, self.rollout.failed)
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            rollout.failed("engine.shadow", error)
+            return not self.end("dropped_start", error=error_type(error))
         return True
 
     def _named(self, where: int | str) -> str:
@@ -117,12 +143,15 @@ class ShadowRun:
     def submit(self, control: Result) -> None:
         """Submit the run once the control is done; `control` is its result, for the comparison."""
         try:
-            self.counterpart.keep(control)
-            self.size += self.counterpart.size
-            # If the control's answer needed the event loop, so does the candidate's: its clients belong to that loop.
-            self.in_task = self.in_task or control.awaited
+            counterpart, rollout = self.counterpart, self.rollout
+            if not self._begun.is_blended:
+                counterpart.keep(control, rollout)
+                self.size += counterpart.size
+            if control.awaited:
+                # The control's answer needed the event loop, and so does the candidate's: its clients belong to that loop.
+                self.in_task = True
             self.submitted = monotonic()
-            self.rollout.background.submit(self)
+            rollout.background.submit(self)
         except BaseException as error:
             if not is_fault(error):
                 raise
@@ -173,6 +202,7 @@ class ShadowRun:
 
     def _run(self) -> Result:
         args, kwargs, gate = self.args, self.kwargs, self.rollout.local_state
+        function, lane = self.rollout.functions[self.variant], self.rollout.lanes.get(self.variant)
         if self.ended:
             # Order matters: `end` claims the run before it removes the arguments.
             return Result(self.variant, 0.0)
@@ -182,10 +212,10 @@ class ShadowRun:
                 if gate.closed or kill_switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
-                if self.lane is None:
-                    value = self.function(*args, **kwargs)
+                if lane is None:
+                    value = function(*args, **kwargs)
                 else:
-                    value, self.took_s = self.lane.call(args, kwargs)
+                    value, self.took_s = lane.call(args, kwargs)
                 if type(value) not in EAGER and self.reads_streams and not is_given(value, args, kwargs):
                     value = under_way.whole(value)
             except NotMeasured as why:
@@ -216,6 +246,7 @@ class ShadowRun:
     async def run_async(self) -> Result:
         """Run the candidate on an event loop; the result is `interrupted` if it was cancelled from outside."""
         args, kwargs, gate = self.args, self.kwargs, self.rollout.local_state
+        function = self.rollout.functions[self.variant]
         if self.ended:
             return Result(self.variant, 0.0)
         with UnderWay(self) as under_way:
@@ -223,7 +254,7 @@ class ShadowRun:
                 if gate.closed or kill_switch.off:
                     self.end("dropped_aborted")
                     return Result(self.variant, 0.0)
-                value = self.function(*args, **kwargs)
+                value = function(*args, **kwargs)
                 if self.rollout.kind == "coroutine":
                     value = await value
                 if type(value) not in EAGER and self.reads_streams and not is_given(value, args, kwargs):
@@ -257,7 +288,7 @@ class ShadowRun:
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
         """Return a comparison for each of `calls`."""
-        return [self.counterpart.compared(result, lambda: self.request)]
+        return [self.counterpart.compared(result, self.rollout, lambda: self.request)]
 
     def trip(self) -> None:
         """Open the candidate's circuit breaker, because the candidate holds threads without returning them."""
@@ -386,6 +417,22 @@ class ShadowRun:
         self.counterpart.forget()
         self._result = None
         return True
+
+
+def prepared(
+    call: Begun, rollout: Rollout, variants: Sequence[str], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Sequence[ShadowRun]:
+    """Prepare a call's shadows by copying its arguments, which the control can change; drop those that cannot be copied."""
+    if rollout.noise and is_drawn(call.full.decision_id, rollout.noise):
+        variants = (*variants, rollout.control)
+    runs = [ShadowRun(call, rollout, variant) for variant in variants]
+    try:
+        return [run for run in runs if run.is_prepared(args, kwargs)]
+    # Ctrl-C while copying ends the call and its shadows.
+    except BaseException:
+        for run in runs:
+            run.end("cancelled")
+        raise
 
 
 def finish(run: ShadowRun, result: Result) -> bool:

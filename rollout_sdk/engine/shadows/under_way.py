@@ -31,12 +31,15 @@ _ITERABLE = frozenset({"generator", "iterator", "stream", "either"})
 class Run(Protocol):
     """The attributes and methods used of a shadow run."""
 
-    call: Call
     rollout: Rollout
     variant: str
     counterpart: Counterpart
     began: float | None
     took_s: float | None
+
+    @property
+    def call(self) -> Call:
+        """The call that is shadowed."""
 
     def submit(self, control: Any) -> None:
         """Submit the run."""

@@ -1,0 +1,144 @@
+"""The lines of a journal in order, with every outcome of a unit as one of a call: the unit's last one before it.
+
+A judge counts outcomes by call. Which call an outcome of a unit goes to, only the whole journal tells: the unit may have been
+served by another process, and an import writes its outcomes days later, into a file that is read before the calls.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from heapq import heappop, heappush
+from typing import Any, NamedTuple, TypeAlias
+
+from rollout_sdk.analysis.facts import in_order
+from rollout_sdk.journal import Journal
+
+__all__ = ["in_order_by_call"]
+
+_Record: TypeAlias = dict[str, Any]
+
+
+class _Call(NamedTuple):
+    """A call of a unit; of several at one time, the last in this order is the last one, as in the report's tables."""
+
+    time_s: float
+    fingerprint: str
+    phase: str
+    variant: str
+    is_excluded: bool
+    bucket: int
+    decision: str
+    rate: float
+
+
+class _Calls:
+    """The calls of the units that have outcomes of their own."""
+
+    def __init__(self, journal: Journal, key: str | None) -> None:
+        """Read the journal for such outcomes, and only if there are some, for the calls."""
+        self._of: dict[tuple[str, str], list[_Call]] = {}
+        for record in journal.only("outcome", having="unit"):
+            if key in (None, record["rollout"]) and _is_of_unit(record):
+                self._of[record["rollout"], record["unit"]] = []
+        for record in journal.only("decision") if self._of else ():
+            if (calls := self._of_unit(record)) is not None:
+                calls.append(_call(record))
+        for calls in self._of.values():
+            calls.sort()
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def _of_unit(self, record: Mapping[str, Any]) -> list[_Call] | None:
+        unit = record.get("unit")
+        return None if unit is None else self._of.get((record["rollout"], unit))
+
+    def of(self, record: Mapping[str, Any]) -> bool:
+        """Whether outcomes may go to a call."""
+        return self._of_unit(record) is not None
+
+    def joined(self, record: _Record) -> _Record:
+        """An outcome of a unit as one of the unit's last call before it; as one of nothing where there is no such call."""
+        calls = self._of_unit(record) or []
+        index = bisect_right(calls, record["t"], key=lambda call: call.time_s) - 1
+        if index < 0:
+            return {**record, "unit": None}
+        call = calls[index]
+        return {
+            **record,
+            "id": call.decision,
+            "phase": call.phase,
+            "variant": call.variant,
+            "bucket": call.bucket,
+            "decided": call.time_s,
+            "excluded": call.is_excluded,
+            "fingerprint": call.fingerprint,
+            "call_rate": call.rate,
+        }
+
+
+def _is_of_unit(record: Mapping[str, Any]) -> bool:
+    """Whether an outcome names a unit, and no call."""
+    return not isinstance(record.get("id"), str) and isinstance(record.get("unit"), str)
+
+
+def _call(record: Mapping[str, Any]) -> _Call:
+    return _Call(
+        record.get("t", 0.0),
+        record.get("fingerprint", ""),
+        record["phase"],
+        record["variant"],
+        bool(record.get("excluded")),
+        record.get("bucket", 0),
+        record["id"],
+        record.get("rate", 1.0),
+    )
+
+
+def in_order_by_call(
+    journal: Journal, key: str | None, progress: Callable[[int, int], None] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The lines as `in_order` gives them, with the outcomes of units as outcomes of calls.
+
+    Such an outcome comes where its line is; if its call comes later, it comes after the call, at the time of the outcome. One
+    without an earlier call is of nothing known.
+
+    Args:
+        journal: The journal; without outcomes of units, it is read once, and outcomes of calls are not decoded twice.
+        key: Key of the rollout; None: all.
+        progress: Called with the bytes read so far, and with how many there are.
+    """
+    calls = _Calls(journal, key)
+    lines = in_order(journal, key, progress)
+    return _by_call(lines, calls) if calls else lines
+
+
+def _by_call(lines: Iterator[_Record], calls: _Calls) -> Iterator[_Record]:
+    came: set[str] = set()
+    awaiting: dict[str, list[_Record]] = defaultdict(list)
+    due: list[tuple[float, int, _Record]] = []
+    seen_s, number = 0.0, 0
+    for record in lines:
+        while due and due[0][0] <= record["seen_s"]:
+            outcome = heappop(due)[2]
+            seen_s = outcome["seen_s"] = max(seen_s, outcome["t"])
+            yield outcome
+        seen_s = record["seen_s"]
+        if record["event"] == "outcome" and _is_of_unit(record):
+            joined = calls.joined(record)
+            if joined.get("id") is None or joined["id"] in came:
+                yield joined
+            else:
+                awaiting[joined["id"]].append(joined)
+            continue
+        yield record
+        if record["event"] == "decision" and calls.of(record):
+            came.add(record["id"])
+            for each in awaiting.pop(record["id"], ()):
+                number += 1
+                heappush(due, (each["t"], number, each))
+    for _, _, outcome in sorted(due):
+        outcome["seen_s"] = seen_s
+        yield outcome
