@@ -1,14 +1,15 @@
 """Error rates of a judge of shadows, alone and corrected by people; and the number of labels that it needs.
 
 Every experiment draws pairs of answers: people prefer the candidate by a true amount on average, and a judge agrees with them
-with some correlation and a bias of its own. The pairs go through the SDK's own evidence and judge, look by look, once with the
-judge's preferences and once with people's labels only. All experiments of a line are drawn together, and numpy estimates each
-look; the SDK's judge is called at every look at which that estimate may decide anything, and its answer counts.
+with some correlation and a bias of its own. The sums of the pairs are drawn by numpy and put into the SDK's evidence, look by
+look, once with the judge's preferences and once with people's labels only. All experiments of a line are drawn together, and
+numpy estimates each look; the SDK's judge is called at every look at which that estimate may decide anything, and its answer
+counts. So neither calls nor outcomes go through the public API: judged_calls.py compares one experiment with one that does.
 
 - margin: the candidate is worse by exactly the margin (.05). Every PASS is an error, whose rate may be at most alpha, plus
   three standard errors of the experiments. For comparison: how often the judge alone would have passed it, by the same e-value.
 - worse: it is worse by .15, and should fail.
-- equal: it is as good as the control, and should pass.
+- equal: it is as good as the control, and should pass. For comparison: how often the judge alone would have rolled it back.
 
     python benchmarks/judged_canary.py [--experiments 300] [--looks 200] [--pairs 20000] [--mode margin] [--jobs 2]
 """
@@ -29,7 +30,7 @@ from attrs import frozen
 
 from rollout_sdk import Guardrail, Step
 from rollout_sdk.assignment import BUCKETS
-from rollout_sdk.judging import Evidence, Situation, judge
+from rollout_sdk.judging import Evidence, Finding, Situation, judge
 from rollout_sdk.judging.e_values import MIN_UNITS, mean_log_e
 from rollout_sdk.judging.phase_evidence import BASE, Sums
 from rollout_sdk.judging.preferences import ASKED, FIRST, JUDGED, PEOPLE, label_of
@@ -42,6 +43,10 @@ JUDGES = {"flattering": 0.3, "spiteful": -0.3, "noisy": 0.0, "random": 0.0}
 """Bias of each judge; the noisy one has twice the noise, and the random one knows nothing of people's opinion."""
 CORRELATIONS, AUDITS = (0.2, 0.5, 0.8), (0.01, 0.05, 0.2)
 TIES = 0.4
+COLUMNS = (
+    "judge", "correlation", "audited", "candidate", "PASS", "FAIL", "judge alone passes", "judge alone fails", "labels",
+    "people alone", "seconds",
+)  # fmt: skip
 PHASE, CANDIDATE = "0:0%", "candidate"
 PAIRED = {"control": 1.0, CANDIDATE: 1.0}
 
@@ -58,11 +63,12 @@ class Cell:
 
 @frozen
 class Run:
-    """How one experiment ended: the outcome, the labels until then, and whether the judge alone would have passed it."""
+    """How one experiment ended: the outcome, the labels until then, and what the judge alone would have done until then."""
 
     outcome: str
     labels: float
     alone: bool
+    alone_fails: bool = False
 
 
 def drawn(rng: np.random.Generator, cell: Cell, pairs: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -147,17 +153,17 @@ class Experiments:
         )
         return (labels >= MIN_UNITS) & is_near
 
-    def alone(self) -> np.ndarray:
-        """By experiment, whether the judge alone would pass the candidate, by the e-value with which the SDK does."""
+    def alone(self, *, fails: bool = False) -> np.ndarray:
+        """By experiment, whether the judge alone would pass the candidate, or fail it, by the SDK's e-value."""
         if JUDGED not in self.sums:
             return np.zeros(self.number, bool)
         mean, scores = self._scores(JUDGED)
         occupied = (self.sums[JUDGED][1] > 0).sum(axis=1)
         error = np.sqrt(np.einsum("ij,ij->i", scores, scores) * occupied / (occupied - 1))
-        return reached(mean, error, occupied, sign=1, null=-MARGIN)
+        return reached(mean, error, occupied, sign=-1 if fails else 1, null=MARGIN if fails else -MARGIN)
 
-    def judged(self, experiment: int) -> str:
-        """Return the verdict of the SDK's judge about an experiment so far."""
+    def judged(self, experiment: int) -> Finding:
+        """Return what the SDK's judge finds about an experiment so far."""
         step = Step(0, shadow=1.0, min_units=0, min_time=0)
         criteria = Criteria(steps=[step], guardrails=[Guardrail("judge.preference", margin=MARGIN, audit=self.cell.audit)])
         situation = Situation(
@@ -178,7 +184,7 @@ class Experiments:
         for arm, (values, weights) in self.sums.items():
             sums.add_sums(PHASE, arm, array("d", values[experiment]), array("d", weights[experiment]))
         findings = judge(evidence, criteria, situation, 600.0).findings
-        return next(each.outcome for each in findings if each.name == "judge.preference")
+        return next(each for each in findings if each.name == "judge.preference")
 
 
 def run(cell: Cell, number: int, *, pairs: int, looks: int, judged: bool = True) -> list[Run]:
@@ -188,22 +194,26 @@ def run(cell: Cell, number: int, *, pairs: int, looks: int, judged: bool = True)
     # Experiments that have ended are drawn no further.
     left = np.arange(number)
     found: dict[int, Run] = {}
-    alone = np.zeros(number, bool)
+    alone, alone_fails = np.zeros(number, bool), np.zeros(number, bool)
     for _ in range(looks):
         these.add(rng, pairs // looks)
         labels = these.labels()
         alone |= these.alone() & (labels >= MIN_UNITS)
+        alone_fails |= these.alone(fails=True) & (labels >= MIN_UNITS)
         goes_on = np.ones(these.number, bool)
         for place in np.flatnonzero(these.may_decide()):
-            if (outcome := these.judged(place)) in ("PASS", "FAIL"):
-                found[left[place]] = Run(outcome, labels[place], bool(alone[place]))
+            if (outcome := these.judged(place).outcome) in ("PASS", "FAIL"):
+                found[left[place]] = Run(outcome, labels[place], bool(alone[place]), bool(alone_fails[place]))
                 goes_on[place] = False
         if not goes_on.all():
-            left, alone, labels = left[goes_on], alone[goes_on], labels[goes_on]
+            left, alone, alone_fails, labels = (each[goes_on] for each in (left, alone, alone_fails, labels))
             these.keep(goes_on)
         if not these.number:
             break
-    found |= {each: Run("INCONCLUSIVE", labels[place], bool(alone[place])) for place, each in enumerate(left)}
+    found |= {
+        each: Run("INCONCLUSIVE", labels[place], bool(alone[place]), bool(alone_fails[place]))
+        for place, each in enumerate(left)
+    }
     return [found[each] for each in range(number)]
 
 
@@ -235,6 +245,7 @@ def row(task: tuple[Cell, int, int, int]) -> tuple[str, bool]:
         f"{shares[0]:.3f}{mark}",
         f"{shares[1]:.3f}",
         f"{sum(each.alone for each in runs) / experiments:.3f}",
+        f"{sum(each.alone_fails for each in runs) / experiments:.3f}",
         labels or " | ",
         f"{time.perf_counter() - begin:.0f}",
     ]
@@ -260,8 +271,7 @@ def main() -> int:
         if name != "random" or correlation == CORRELATIONS[0]
     ]
     print(f"{options.experiments} experiments, {options.looks} looks, {options.pairs} pairs each\n")
-    print("| judge | correlation | audited | candidate | PASS | FAIL | judge alone passes | labels | people alone | seconds |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     tasks = [(cell, options.experiments, options.pairs, options.looks) for cell in cells]
     is_over = False
     with ProcessPoolExecutor(options.jobs) as pool:

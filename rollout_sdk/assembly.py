@@ -182,6 +182,12 @@ def make_rollout(settings: Settings) -> Rollout:
     )
     if settings.judge is not None:
         rollout.judge = runtime.judges.lane(settings.key, settings.judge, settings.failed, rollout.note)
+        if not any(is_judged(each.metric) for each in _criteria(settings)):
+            rollout.note(
+                f"judge= of {settings.key!r} decides nothing, and nothing checks whether it always prefers the answer that it "
+                "sees first, because no criterion of the strategy is about judge.preference. Add "
+                "Guardrail('judge.preference', margin=0.05), and have people label a few pairs."
+            )
     return rollout
 
 

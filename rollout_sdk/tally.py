@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,9 +14,15 @@ from rollout_sdk.judging.unit_sample import FirstPairs, first_pairs
 from rollout_sdk.records import BreakerEvent, Decision, RecordedEvent, RoutedEvent, RoutedRows, ShadowedEvent, TransitionedEvent
 from rollout_sdk.stats import bernoulli_interval
 
-__all__ = ["Agreement", "Tally", "failed_in_blend", "rollout_of"]
+__all__ = ["QUANTILES", "Agreement", "Durations", "Tally", "failed_in_blend", "rollout_of"]
 
 _MOST_WORDS = 1_000
+_MOST_FIELDS = 100
+_RAN = ("ok", "error")
+QUANTILES = (0.5, 0.95, 0.99)
+"""Of durations in the status."""
+_STEP = math.log(1.05)
+_SHORTEST_S, _LONGEST_S = 1e-7, 1e6
 
 
 def _add(counter: Counter[Any], *key: Any, number: int = 1) -> None:
@@ -38,17 +45,53 @@ def failed_in_blend(served: str, ends: Iterable[tuple[str, str | None]]) -> tupl
 
 
 @define
+class Durations:
+    """How long the control and a candidate took for the same calls, in constant memory: counts by steps of 5 %."""
+
+    calls: int = 0
+    _control: Counter[int] = Factory(Counter)
+    _candidate: Counter[int] = Factory(Counter)
+
+    def add(self, control_s: float, candidate_s: float) -> None:
+        """Add a call."""
+        self.calls += 1
+        for steps, duration_s in ((self._control, control_s), (self._candidate, candidate_s)):
+            steps[math.floor(math.log(min(max(duration_s, _SHORTEST_S), _LONGEST_S)) / _STEP)] += 1
+
+    def quantiles(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+        """The number of calls, and both arms' quantiles in seconds, each right to 2.5 %."""
+        # Copied first: the recorder may go on counting.
+        return self.calls, _quantiles(list(self._control.items())), _quantiles(list(self._candidate.items()))
+
+
+def _quantiles(counts: list[tuple[int, int]]) -> tuple[float, ...]:
+    counts.sort()
+    total, passed = sum(number for _, number in counts), 0
+    found: list[float] = []
+    wanted = [q * total for q in QUANTILES]
+    for step, number in counts:
+        passed += number
+        while len(found) < len(wanted) and passed >= wanted[len(found)]:
+            found.append(math.exp((step + 0.5) * _STEP))
+    return tuple(found)
+
+
+@define
 class Agreement:
     """How often a candidate's shadows agree with the control.
 
     Attributes:
         compared: Number of compared pairs.
         matching: Number of those that match.
+        reasons: Pairs that do not match, by why.
+        fields: Pairs, and those that match, of every field of `compare=Fields(...)`: at most 100, and "_OTHER".
         firsts: The first pair of every unit.
     """
 
     compared: int = 0
     matching: int = 0
+    reasons: Counter[tuple[str]] = Factory(Counter)
+    fields: dict[str, tuple[int, int]] = Factory(dict)
     firsts: FirstPairs = Factory(FirstPairs)
 
     def add(self, event: ShadowedEvent) -> None:
@@ -57,6 +100,12 @@ class Agreement:
         match = event.comparison.match
         self.compared += 1
         self.matching += match
+        if not match:
+            _add(self.reasons, event.comparison.reason or "unknown")
+        for path, field in event.comparison.fields.items():
+            name = path if path in self.fields or len(self.fields) < _MOST_FIELDS else "_OTHER"
+            pairs, matching = self.fields.get(name, (0, 0))
+            self.fields[name] = pairs + 1, matching + field.match
         minute = int(event.decision.time_s // 60)
         self.firsts.add(unit_cell(event.unit, event.decision.id), minute, differs=not match)
 
@@ -81,6 +130,8 @@ class Tally:
         transitions: Transitions by (action, status after it, whether a verdict caused it).
         unmeasured: Calls whose answers could not be measured, by (variant, class of the answer).
         agreement: Agreement of each candidate's shadows with the control.
+        durations: For each candidate, how long the control and its shadow took for the same calls.
+        not_copied: Shadow runs without a copy of their input, by (variant, why).
         trips: Openings and closings of circuit breakers by (variant, action).
     """
 
@@ -93,6 +144,8 @@ class Tally:
     transitions: Counter[tuple[str, str, bool]] = Factory(Counter)
     unmeasured: Counter[tuple[str, str]] = Factory(Counter)
     agreement: dict[str, Agreement] = Factory(dict)
+    durations: dict[str, Durations] = Factory(dict)
+    not_copied: Counter[tuple[str, str]] = Factory(Counter)
     trips: Counter[tuple[str, str]] = Factory(Counter)
 
     def add_call(
@@ -129,12 +182,7 @@ class Tally:
     def add(self, event: object) -> None:
         """Count an event other than a call."""
         if isinstance(event, ShadowedEvent):
-            self.shadows[event.variant, event.end] += 1
-            if event.comparison is not None:
-                name = event.comparison.name if len(self.comparisons) < _MOST_WORDS else "_OTHER"
-                self.comparisons[event.variant, name, event.comparison.match] += 1
-                if event.variant != event.decision.variant and not event.excluded and has_two_answers(event):
-                    self.agreement.setdefault(event.variant, Agreement()).add(event)
+            self._add_shadowed(event)
         elif isinstance(event, RecordedEvent):
             metric = event.metric if event.metric in self.outcomes or len(self.outcomes) < _MOST_WORDS else "_OTHER"
             self.outcomes[metric] += 1
@@ -142,6 +190,30 @@ class Tally:
             self.transitions[event.action, event.status, event.evidence is not None] += 1
         elif isinstance(event, BreakerEvent):
             self.trips[event.variant, event.action] += 1
+
+    def _add_shadowed(self, event: ShadowedEvent) -> None:
+        self.shadows[event.variant, event.end] += 1
+        if event.end == "dropped_snapshot" and event.error is not None:
+            _add(self.not_copied, event.variant, event.error)
+        if event.comparison is not None:
+            name = event.comparison.name if len(self.comparisons) < _MOST_WORDS else "_OTHER"
+            self.comparisons[event.variant, name, event.comparison.match] += 1
+        if event.variant == event.decision.variant or event.excluded:
+            return
+        if event.comparison is not None and has_two_answers(event):
+            self.agreement.setdefault(event.variant, Agreement()).add(event)
+        if event.end in _RAN and event.duration_s is not None and event.control_duration_s is not None:
+            found = self.durations.get(event.variant) or self.durations.setdefault(event.variant, Durations())
+            found.add(event.control_duration_s, event.duration_s)
+
+    def differences(self) -> dict[tuple[str, str], int]:
+        """Pairs that do not match, by candidate and why."""
+        agreement = list(self.agreement.items())
+        return {(name, why): number for name, each in agreement for (why,), number in list(each.reasons.items())}
+
+    def fields(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Pairs, and those that match, by candidate and field."""
+        return {(name, path): found for name, each in list(self.agreement.items()) for path, found in list(each.fields.items())}
 
     def realised(self, phase: str) -> dict[str, float]:
         """Return the share of every variant among the analysed calls of a phase."""

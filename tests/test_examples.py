@@ -177,7 +177,7 @@ def test_make_dashboard_shows_journal_and_store_while_a_demo_runs(tmp_path):
 
 @pytest.mark.timeout(400)
 def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_them():
-    """Each is rolled back for its own reason, and the one that is as good passes, whatever its judge thinks of it."""
+    """Each is rolled back for its own reason, and the one that is as good is promoted, whatever its judge thinks of it."""
     printed = run("import sys; sys.path.insert(0, 'llm_canary'); import main; print(main.main())")
     ends = re.findall(r"^=== (\S+): (\S+), phase (\S+) ===\njudge: \S+\n(.*?)(?=^===|\Z)", printed, re.MULTILINE | re.DOTALL)
     assert [] == [line for line in printed.splitlines() if len(line) > 80]
@@ -187,13 +187,14 @@ def test_language_models_are_judged_in_their_shadow_step_before_any_user_sees_th
         model: (status, re.search(r"^(\w+) in phase 0:0%: (?:candidate: ([\w.]+):)?", text)) for model, status, _, text in ends
     }
     assert {
-        "plain-2": ("running", "PASS", None),
+        "plain-2": ("promoted", "PASS", None),
         "charming": ("rolled_back", "FAIL", "judge.preference"),
         "late": ("rolled_back", "FAIL", "first_token_s"),
         "wordy": ("rolled_back", "FAIL", "cost"),
         "contrary": ("rolled_back", "FAIL", "shadow.mismatch.number"),
     } == {model: (status, *found.groups()) for model, (status, found) in decided.items()}
     texts = {model: text for model, _, _, text in ends}
+    assert ["0:0%", "1:50%"] == re.findall(r"PASS in phase (\S+):", texts["plain-2"])
     # Spiteful and flattering judges, each corrected by people.
     assert re.search(r"PASS .* judge\.preference .* labels of people \(the judge alone says -1 on", texts["plain-2"])
     assert re.search(r"FAIL .* judge\.preference .* labels of people \(the judge alone says \+1 on", texts["charming"])

@@ -1,7 +1,7 @@
-"""Language models in a shadow step: compared, judged by a third model, corrected by people, and promoted or rolled back.
+"""Language models from a shadow step to promotion: compared, judged by a third model, corrected by people, or rolled back.
 
 Each candidate is another model behind an OpenAI-style server on this machine. No user sees any of them before its shadow step
-has passed. Run it: python examples/llm_canary/main.py
+has passed; the one that passes serves half of the calls, and then all of them. Run it: python examples/llm_canary/main.py
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ PRICE = 0.00001
 
 WIDTH = 80
 
-CHUNK, MOST = 100, 600
+CHUNK, MOST = 100, 1_500
 """Number of calls between two looks, and in total."""
+
+LABELS = 600
+"""Number of pairs that are kept for people."""
 
 
 @frozen
@@ -55,7 +58,7 @@ class Candidate:
     Attributes:
         model: The model.
         judge: The model that judges it.
-        expected: "rolled_back", or "running" if it passes its shadow step.
+        expected: "rolled_back" in its shadow step, or "promoted" if it passes both steps.
         because: The guardrail that decides, if it is rolled back.
         guardrails: Guardrails in addition to those of all candidates.
     """
@@ -67,11 +70,14 @@ class Candidate:
     guardrails: tuple[Guardrail, ...] = ()
 
 
+# Not for all candidates: the slowest few calls decide a mean of times, so that passing one takes thousands once it serves.
+FAST = Guardrail("first_token_s", margin=0.05, better="lower", per="outcome")
+
 LIKES_LONG, DISLIKES_NEW = "judge-that-likes-long-answers", "judge-that-likes-the-old-words"
 CANDIDATES = (
-    Candidate("plain-2", DISLIKES_NEW, "running"),
+    Candidate("plain-2", DISLIKES_NEW, "promoted"),
     Candidate("charming", LIKES_LONG, "rolled_back", "judge.preference"),
-    Candidate("late", LIKES_LONG, "rolled_back", "first_token_s"),
+    Candidate("late", LIKES_LONG, "rolled_back", "first_token_s", (FAST,)),
     Candidate("wordy", LIKES_LONG, "rolled_back", "cost"),
     Candidate(
         "contrary", LIKES_LONG, "rolled_back", "shadow.mismatch.number", (Guardrail("shadow.mismatch.number", margin=0.4),)
@@ -147,19 +153,18 @@ def audit(chat: Any, journal: str, labelled: set[str]) -> int:
     return len(pairs)
 
 
-def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, Any]:
-    """Shadow a candidate until it is decided; return its status, its step, and the last verdict."""
+def decided(port: int, candidate: Candidate, journal: str) -> tuple[str, str, list[Any]]:
+    """Serve calls until a candidate is promoted or rolled back; return its status, its step, and the verdicts that moved it."""
     runtime = Runtime(journal=journal, shadows=ShadowLimits(max_jobs=2 * CHUNK, cpu_share=1.0, workers=4))
 
     def new(question: str) -> Answer:
         return complete(port, candidate.model, question)
 
     plan = Canary(
-        [Step("0%", shadow="100%", min_time=0), "10%"],
+        [Step("0%", shadow="100%", min_time=0), Step("50%", min_time=0)],
         guardrails=[
             Guardrail("error_rate"),
             Guardrail("judge.preference", margin=0.15, audit=0.5),
-            Guardrail("first_token_s", margin=0.05, better="lower", per="outcome"),
             Guardrail("cost", margin=5 * PRICE, better="lower", per="outcome"),
             *candidate.guardrails,
         ],
@@ -172,7 +177,7 @@ def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, A
         measure=measured,
         # Ids and times are irrelevant, and so are different words with the same meaning.
         compare=Fields({"number": Equal(), "id": Ignore(), "created": Ignore(), "text": Ignore()}, extra="ignore"),
-        keep=Disagreements(MOST, redact=None),
+        keep=Disagreements(LABELS, redact=None),
         effects="read",
         key=f"chat.{candidate.model}",
         runtime=runtime,
@@ -181,18 +186,21 @@ def shadowed(port: int, candidate: Candidate, journal: str) -> tuple[str, str, A
         return complete(port, "plain-1", question)
 
     labelled: set[str] = set()
-    verdict = None
+    verdicts: list[Any] = []
     for number in range(MOST):
         chat(f"What is {number} plus {number * 7 % 100} ?")
         if number % CHUNK == CHUNK - 1:
             runtime.flush(60.0)
             audit(chat, journal, labelled)
+            before = chat.rollout.status().phase
             verdict = chat.rollout.judge()
-            if chat.rollout.status().status != "shadowing":
+            if chat.rollout.status().phase != before or chat.rollout.status().status == "rolled_back":
+                verdicts.append(verdict)
+            if chat.rollout.status().status in ("promoted", "rolled_back"):
                 break
     status = chat.rollout.status()
     runtime.close()
-    return status.status, status.phase, verdict
+    return status.status, status.phase, verdicts
 
 
 def lines_of(verdict: Any) -> str:
@@ -201,12 +209,13 @@ def lines_of(verdict: Any) -> str:
 
 
 def main(folder: str | None = None) -> str:
-    """Run every candidate through its shadow step; return the results, with their arithmetic."""
+    """Run every candidate to its end; return the results, with their arithmetic."""
     lines = []
     with tempfile.TemporaryDirectory() as made, serving() as port:
         for candidate in CANDIDATES:
-            status, phase, verdict = shadowed(port, candidate, str(Path(folder or made) / candidate.model))
-            lines.append(f"=== {candidate.model}: {status}, phase {phase} ===\njudge: {candidate.judge}\n{lines_of(verdict)}\n")
+            status, phase, verdicts = decided(port, candidate, str(Path(folder or made) / candidate.model))
+            found = "\n".join(map(lines_of, verdicts))
+            lines.append(f"=== {candidate.model}: {status}, phase {phase} ===\njudge: {candidate.judge}\n{found}\n")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from textwrap import wrap
 from rollout_sdk.analysis.phase_report import PhaseReport, ShadowReport, VariantReport
 from rollout_sdk.analysis.report import CrossedReport, OtherSet, SharesReport
 from rollout_sdk.formatting import number, percent, plain, several
+from rollout_sdk.judging.pairs import UNDER_LOAD, cure_of
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, MOST_OF_ONE_UNIT
 
 __all__ = [
@@ -154,9 +155,13 @@ def about_units(phase: PhaseReport) -> Iterator[str]:
 def about_completeness(shadow: ShadowReport) -> Iterator[str]:
     """Shadows of which too many are missing to speak for all calls."""
     if shadow.completeness is not None and shadow.completeness < _COMPLETE:
+        lost = {end: number for end, number in shadow.ends.items() if end not in ("ok", "error")}
+        end = max(lost, key=lambda each: lost[each], default=None)
+        of = "quiet moments" if end in UNDER_LOAD else "the others only"
+        most = "" if end is None else f", most of the others ended as {plain(end, _NAME)!r}"
         text = (
-            f"less than {_COMPLETE * 100:.0f} % of the shadows of {plain(shadow.variant, _NAME)} came back. Shadows are "
-            "dropped when there is much to do, so that agreement and latency speak of quiet moments. Raise the ShadowLimits."
+            f"less than {_COMPLETE * 100:.0f} % of the shadows of {plain(shadow.variant, _NAME)} came back{most}, so that "
+            f"agreement and latency speak of {of}: {cure_of(end)}."
         )
         yield from _lines(text, 4)
 

@@ -10,7 +10,7 @@ from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Check, Difference
 from rollout_sdk.formatting import number, percent, several
-from rollout_sdk.judging.pairs import LEAST_COMPLETE, completeness
+from rollout_sdk.judging.pairs import LEAST_COMPLETE, completeness, cure_of, most_missing
 from rollout_sdk.records import INTERLEAVED
 from rollout_sdk.stats import MIN_EFFECTIVE_UNITS
 
@@ -156,11 +156,12 @@ def _of_shadows(report: RolloutReport, found: Judged) -> Iterator[Check]:
     for name in candidates_of(report):
         share = completeness(phase, name)
         if share is not None and share < LEAST_COMPLETE:
+            cure = cure_of(most_missing({end: many for (arm, end), many in phase.ends.items() if arm == name}))
             yield Check(
                 name="completeness",
                 what=f"{percent(share)} of the shadow runs of {name} ended, and the others are not missing at random",
                 since_s=None,
-                cure="Raise ShadowLimits (workers, cpu_share, max_jobs), or shadow a smaller share.",
+                cure=f"{cure[0].upper()}{cure[1:]}.",
             )
 
 

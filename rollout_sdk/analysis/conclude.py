@@ -12,7 +12,7 @@ from rollout_sdk.analysis.bounded import shortened
 from rollout_sdk.analysis.checks import candidates_of, checks_of
 from rollout_sdk.analysis.differences import differences
 from rollout_sdk.analysis.judged import Judged
-from rollout_sdk.analysis.phrases import because
+from rollout_sdk.analysis.phrases import because, wants_labels
 from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segment_differences import segment_differences
 from rollout_sdk.analysis.segment_sums import SegmentSums
@@ -70,7 +70,7 @@ def conclude(
         headline=headline,
         candidate=about_one,
         reason=reason,
-        action=_action(report, found, headline, about_one, checks),
+        action=_action(report, found, headline, about_one, checks, compared),
         by_candidate=by_candidate,
         differences=compared,
         segments=segments,
@@ -170,7 +170,14 @@ def _overall(
     return "WAIT", only
 
 
-def _action(report: RolloutReport, found: Judged, headline: Headline, candidate: str | None, checks: Sequence[Check]) -> str:
+def _action(
+    report: RolloutReport,
+    found: Judged,
+    headline: Headline,
+    candidate: str | None,
+    checks: Sequence[Check],
+    compared: Sequence[Difference],
+) -> str:
     """What to do next, in one sentence."""
     name = candidate or "the candidate"
     if headline == "CHECK":
@@ -199,6 +206,8 @@ def _action(report: RolloutReport, found: Judged, headline: Headline, candidate:
         return f"A person decides: rollout resume {report.rollout}, promote or abort."
     if not found.is_declared:
         return f"To conclude, declare {_DECLARED.get(report.strategy, _ANY)} with the strategy."
+    if any(each.decides and wants_labels(each) for each in compared):
+        return f"Label pairs: rollout audit {report.rollout}."
     return "Leave it running."
 
 

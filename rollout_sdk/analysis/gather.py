@@ -20,6 +20,8 @@ from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.parts import writer_of
+from rollout_sdk.judging.preferences import JUDGE_FAILED
+from rollout_sdk.plan import JUDGE_PREFERENCE
 
 __all__ = ["OVER_THE_LIMIT", "Aggregate", "Gatherer", "gather"]
 
@@ -252,6 +254,9 @@ class Gatherer:
         if record.get("teams") or record.get("rule"):
             gathered.problems["unknown item"] += credit(arm, record, cluster, outcomes, gathered.control)
         for shadow_variant, metric, value in of_shadows:
+            if metric in (JUDGE_PREFERENCE, JUDGE_FAILED):
+                # About both answers already.
+                continue
             ours = next((each for name, each, *_ in outcomes if name == metric), None)
             labelled = None if ours is None else self.arm_at(gathered.shadows, phase, shadow_variant)
             if ours is None or labelled is None:

@@ -129,6 +129,7 @@ class ShadowReport:
         difference: Mean difference, where the comparator gave one.
         reasons: Mismatches by why.
         errors: Failed runs by type.
+        not_copied: Runs without a copy of their input, by why: the type, or the limit, and the argument's name.
         latency: Durations of the runs that came back.
         control_latency: Durations of the control's runs of the same calls. A shadow waits for its turn in the background, and
             shares the processor with calls, so it tends to be slower than it would be in the control's place.
@@ -148,6 +149,7 @@ class ShadowReport:
     difference: MeanInterval
     reasons: Mapping[str, int]
     errors: Mapping[str, int]
+    not_copied: Mapping[str, int]
     latency: Latency
     control_latency: Latency
     comparators: Mapping[str, int]

@@ -9,9 +9,9 @@ from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, ToGo
 from rollout_sdk.formatting import duration, number
 from rollout_sdk.judging import Verdict
-from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN
+from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, is_judged
 
-__all__ = ["absolute", "because", "counted", "differing", "effect", "latencies", "named", "price", "remaining"]
+__all__ = ["absolute", "because", "counted", "differing", "effect", "latencies", "named", "price", "remaining", "wants_labels"]
 
 _LARGE = 2.0
 _DAY_S = 86_400.0
@@ -37,15 +37,28 @@ def effect(each: Difference) -> str:
         return _lift(each.relative)
     if each.control and each.value is not None and each.unit != "preference":
         return _lift(each.value / each.control - 1)
-    return "no values yet" if not each.value_count else absolute(each)
+    return "no values yet" if not each.value_count and not is_unaudited(each) else absolute(each)
 
 
 def absolute(each: Difference | SegmentDifference) -> str:
     """The difference with its interval, in the metric's own unit."""
+    if isinstance(each, Difference) and is_unaudited(each):
+        return "judge not audited: advisory"
     if each.estimate is None:
         return "no values yet"
     ends = "" if each.low is None or each.high is None else f" [{each.low:+.3g}, {each.high:+.3g}]"
     return f"{each.estimate:+.3g}{ends}"
+
+
+def is_unaudited(each: Difference) -> bool:
+    """Whether a judge has compared answers, and people have labelled none of these pairs."""
+    return is_judged(each.metric) and bool(each.numbers.get("judged")) and not each.numbers.get("people")
+
+
+def wants_labels(each: Difference) -> bool:
+    """Whether a judge waits for more labels of people."""
+    numbers = each.numbers
+    return is_judged(each.metric) and bool(numbers.get("judged") and numbers.get("audit")) and not numbers.get("enough")
 
 
 def differing(each: Difference | SegmentDifference) -> str:
@@ -182,6 +195,9 @@ def _open(verdict: Verdict | None, mine: Sequence[Difference], left: ToGo | None
     waiting = [each for each in mine if each.decides and each.outcome not in ("PASS", "FAIL")]
     gates = [each for each in waiting if each.kind == "gate"]
     rest = remaining(left)
+    if unaudited := next(filter(is_unaudited, waiting), None):
+        # First, because it waits for people, whatever else is still open.
+        return f"{unaudited.metric}: {unaudited.reason.rstrip('.')}"
     if gates:
         first = gates[0]
         counts = counted(first)

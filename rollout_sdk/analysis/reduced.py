@@ -233,7 +233,7 @@ class _Reduction:
                 continue
             arm.ends.add(ended, int(runs))
             if error is not None:
-                arm.errors.add(error, int(runs))
+                (arm.errors if ended == "error" else arm.not_copied).add(error, int(runs))
             if reason:
                 arm.reasons.add(reason, int(runs))
 

@@ -113,6 +113,7 @@ class ShadowArm:
     planned: int = 0
     ends: Counts = Factory(Counts)
     errors: Counts = Factory(Counts)
+    not_copied: Counts = Factory(Counts)
     reasons: Counts = Factory(Counts)
     comparators: Counts = Factory(Counts)
     latency_s: array[float] = Factory(lambda: array("d"))
@@ -129,6 +130,8 @@ class ShadowArm:
         self.ends.add(record["end"], many)
         if record.get("error") and record["end"] == "error":
             self.errors.add(record["error"], many)
+        if record.get("error") and record["end"] == "dropped_snapshot":
+            self.not_copied.add(record["error"], many)
         if record["end"] in ("ok", "error") and record.get("duration_s") is not None:
             self.latency_s.extend([record["duration_s"]] * many)
             if record.get("control_duration_s") is not None:

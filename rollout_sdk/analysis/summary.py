@@ -80,6 +80,7 @@ def shadow_of(variant: str, arm: ShadowArm, again: ShadowArm | None) -> ShadowRe
         difference=ratio_of_sums((total, count) for total, count in arm.differences.values()),
         reasons=dict(arm.reasons),
         errors=dict(arm.errors),
+        not_copied=dict(arm.not_copied),
         latency=latency_of(sorted(arm.latency_s)),
         control_latency=latency_of(sorted(arm.control_latency_s)),
         comparators=dict(arm.comparators),

@@ -149,6 +149,8 @@ def _shadows(shadows: Sequence[ShadowReport]) -> Iterator[str]:
         lost = {end: number for end, number in shadow.ends.items() if end not in ("ok", "error")}
         if lost:
             yield f"    {shadow.variant} did not come back: {_counts(lost)}; agreement speaks of the runs that did"
+        if shadow.not_copied:
+            yield f"    {shadow.variant} had no copy of its input: {_counts(shadow.not_copied)}"
         yield from about_completeness(shadow)
         if shadow.reasons:
             yield f"    {shadow.variant} differed in: {_counts(shadow.reasons)}"

@@ -14,7 +14,8 @@ from attrs import field, frozen
 
 from rollout_sdk.comparators.base import Comparator, share
 from rollout_sdk.comparators.close import examine
-from rollout_sdk.comparators.parts import as_column, is_missing, plain
+from rollout_sdk.comparators.columns import Column, as_column
+from rollout_sdk.comparators.parts import is_missing, plain
 from rollout_sdk.records import Comparison
 
 __all__ = ["Cosine", "Equal", "Ignore", "Label", "Text"]
@@ -146,9 +147,9 @@ class Cosine(Comparator):
 
     def __call__(self, control: Any, candidate: Any) -> Comparison:
         """Compare two vectors: lists of numbers, arrays or tensors."""
-        ours, theirs = as_column(control), as_column(candidate)
+        ours, theirs = _numbers(control), _numbers(candidate)
         if ours is not None and theirs is not None:
-            a, b = (each.values.astype(float).ravel() for each in (ours, theirs))
+            a, b = ours, theirs
             sizes = a.size, b.size
         else:
             a, b = ([float(number) for number in plain(each)] for each in (control, candidate))
@@ -160,6 +161,17 @@ class Cosine(Comparator):
             return self.found("value", 1.0)
         cosine = max(-1.0, min(1.0, cosine))
         return self.found(None if cosine >= self.min else "value", 1 - cosine)
+
+
+def _numbers(answer: Any) -> Any:
+    """Return the numbers of an array, with NaN for missing ones; None for lists of anything else."""
+    column: Column | None = as_column(answer)
+    if column is None or column.names is not None or column.lengths is not None or column.is_zoned:
+        return None
+    numbers = column.values.astype(float).ravel()
+    if column.missing is not None:
+        numbers[column.missing.ravel()] = math.nan
+    return numbers
 
 
 def _cosine(a: Any, b: Any) -> float:

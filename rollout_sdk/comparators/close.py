@@ -10,12 +10,13 @@ from fractions import Fraction
 from itertools import zip_longest
 from typing import Any, TypeAlias
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
-from rollout_sdk.comparators.arrays import Tolerance, compare_columns
+from rollout_sdk.comparators.arrays import Tolerance, compare_columns, differing_numbers
 from rollout_sdk.comparators.base import Comparator, at_least
+from rollout_sdk.comparators.columns import Column, as_column, one_block, spelled
 from rollout_sdk.comparators.parts import (
-    as_column,
+    column_names,
     columns_of,
     fields_of,
     has_no_equality,
@@ -31,6 +32,7 @@ __all__ = ["Close", "DefaultComparator", "compare", "examine"]
 
 _MISSING = object()
 _DEEPEST = 32
+_MOST_PAIRS = 10_000
 
 _Found: TypeAlias = tuple[str | None, float | None]
 
@@ -113,44 +115,106 @@ def _says_equal(a: Any, b: Any) -> bool:
 
 def _arrays(a: Any, b: Any, tolerance: Tolerance, depth: int) -> _Found | None:
     """Compare frames by column, and arrays by their library; None for anything else."""
-    if type(a) is type(b) and (frame := columns_of(a)) is not None and (other := columns_of(b)) is not None:
-        return _frames(frame, other, tolerance, depth)
+    if type(a) is type(b) and (names := column_names(a)) is not None and (others := column_names(b)) is not None:
+        return _frames(a, b, names, others, tolerance, depth)
     ours = as_column(a)
     if ours is None or (theirs := as_column(b)) is None:
         return None
-    if ours.values.shape != theirs.values.shape:
-        return None
+    if ours.shape != theirs.shape:
+        return _of_other_lengths(a, b, ours, theirs, tolerance)
     index: Any = getattr(a, "index", None)
-    others: Any = getattr(b, "index", None)
+    others = getattr(b, "index", None)
     if hasattr(index, "equals") and hasattr(others, "equals") and not index.equals(others):
         return "index", 1.0
+    if ours.names is not None and theirs.names is not None and (coded := _coded(ours, theirs, tolerance, depth)) is not None:
+        return coded
+    ours, theirs = spelled(ours), spelled(theirs)
     found = compare_columns(ours, theirs, tolerance)
     if found is not None:
         return found[0], found[1]
-    return _sequences(_present(ours), _present(theirs), tolerance, depth)
+    return _sequences(_present(a, ours), _present(b, theirs), tolerance, depth)
 
 
-def _present(column: Any) -> list[Any]:
+def _of_other_lengths(a: Any, b: Any, ours: Column, theirs: Column, tolerance: Tolerance) -> _Found | None:
+    """Compare as much of two arrays as both have; None for arrays of more directions, and for what only Python can compare."""
+    columns = ours, theirs
+    if any(len(each.shape) != 1 or each.names is not None or each.lengths is not None for each in columns):
+        return None
+    shared, longest = sorted(each.shape[0] for each in columns)
+    one, other = (
+        evolve(each, values=each.values[:shared], missing=None if each.missing is None else each.missing[:shared])
+        for each in columns
+    )
+    found = compare_columns(one, other, tolerance)
+    if found is None:
+        return None
+    have_shapes = all(getattr(each, "shape", None) is not None for each in (a, b))
+    return "shape" if have_shapes else "length", (found[2] + longest - shared) / longest
+
+
+def _coded(one: Column, other: Column, tolerance: Tolerance, depth: int) -> _Found | None:
+    """Compare the values of two categories: each pair of values once, however often it occurs; None if that is no saving."""
+    numpy: Any = sys.modules["numpy"]
+    if not one.values.size:
+        return None, 0.0
+    # -1, for a missing value, takes the first place.
+    ours, theirs = [None, *one.names], [None, *other.names]
+    keys = (one.values.astype("i8") + 1) * len(theirs) + other.values + 1
+    # Small numbers are sorted much faster.
+    kind = "u2" if len(ours) * len(theirs) <= 1 << 16 else "i8"
+    codes, firsts, counts = numpy.unique(keys.astype(kind), return_index=True, return_counts=True)
+    if len(codes) > _MOST_PAIRS:
+        return None
+    reasons, gaps, differing = {}, [], 0
+    for code, first, count in zip(codes.tolist(), firsts.tolist(), counts.tolist(), strict=True):
+        x, y = ours[code // len(theirs)], theirs[code % len(theirs)]
+        reason, gap, are_numbers = _pair(x, y, tolerance, depth)
+        if reason is not None:
+            reasons[first] = "missing" if x is None or y is None else reason
+            differing += count
+        if are_numbers:
+            gaps.append(math.inf if gap is None else gap * count)
+    reason = reasons[min(reasons)] if reasons else None
+    if len(gaps) < len(codes):
+        return reason, differing / keys.size
+    total = math.fsum(gaps) if math.inf not in gaps else math.inf
+    return reason, total / keys.size if math.isfinite(total) else None
+
+
+def _present(array: Any, column: Column) -> list[Any]:
     """Return the values of an array of objects, with None for the missing ones."""
-    values = column.values.tolist()
+    if column.lengths is not None:
+        numpy: Any = sys.modules["numpy"]
+        ends = numpy.cumsum(numpy.maximum(column.lengths, 0))
+        parts = numpy.split(column.values, ends[:-1])
+        return [None if length < 0 else part for part, length in zip(parts, column.lengths.tolist(), strict=True)]
+    # Times as the library has them: those of numpy may be whole numbers in Python.
+    values = plain(array) if column.values.dtype.kind in "mM" else column.values.tolist()
     if column.missing is None:
         return [None if is_missing(value) else value for value in values]
     return [None if gone else value for value, gone in zip(values, column.missing.tolist(), strict=True)]
 
 
-def _frames(one: Any, other: Any, tolerance: Tolerance, depth: int) -> _Found:
+def _frames(a: Any, b: Any, names: list[Any], others: list[Any], tolerance: Tolerance, depth: int) -> _Found:
     """Compare two frames; the difference is the share of columns that differ."""
-    (names, columns, index), (others, counterparts, theirs) = one, other
     if names != others:
         differing = len(set(map(str, names)) ^ set(map(str, others)))
         return "columns", min(1.0, differing / max(len(names), len(others), 1)) or 1.0
-    if index is not None and not index.equals(theirs):
-        return "index" if len(index) == len(theirs) else "shape", 1.0
-    if not columns:
+    if hasattr(a, "iloc") and not a.index.equals(b.index):
+        return "index" if len(a.index) == len(b.index) else "shape", 1.0
+    if not names:
         return None, 0.0
+    block = one_block(a)
+    if block is not None and (other := one_block(b)) is not None:
+        # By columns if they lie so in memory: by rows, each would be copied.
+        are_columns = block.flags.f_contiguous and other.flags.f_contiguous
+        marks = differing_numbers(block.T, other.T, tolerance).T if are_columns else differing_numbers(block, other, tolerance)
+        differing = int(marks.any(axis=0).sum())
+        return "value" if differing else None, differing / len(names)
+    columns, counterparts = (found[1] for each in (a, b) if (found := columns_of(each)) is not None)
     if len(columns[0]) != len(counterparts[0]):
         return "shape", 1.0
-    reasons = [examine(a, b, tolerance, depth + 1)[0] for a, b in zip(columns, counterparts, strict=True)]
+    reasons = [examine(x, y, tolerance, depth + 1)[0] for x, y in zip(columns, counterparts, strict=True)]
     return next(filter(None, reasons), None), sum(reason is not None for reason in reasons) / len(reasons)
 
 

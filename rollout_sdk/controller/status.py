@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 from attrs import Factory, frozen
 
 from rollout_sdk.control.state import Status
-from rollout_sdk.formatting import Shown
+from rollout_sdk.formatting import Shown, plain
 from rollout_sdk.judging import Verdict
 
 __all__ = ["RolloutStatus"]
+
+T = TypeVar("T")
+
+_MOST_SHOWN = 10
+_LONGEST = 100
 
 
 @frozen
@@ -35,6 +41,11 @@ class RolloutStatus(Shown):
         shadows: Ends of shadow runs by variant and end.
         agreement: For each candidate whose shadows were compared: pairs, those that match, and the ends of a 95 % interval of
             the share of units that agree in their first pair, which holds at every look.
+        differences: Pairs that do not match, by candidate and why.
+        fields: For each candidate and field of `compare=Fields(...)`: pairs, and those that match.
+        durations: For each candidate with shadows: how many calls both it and the control have run to their end, and seconds at
+            the quantiles .5, .95 and .99, of the control and of the candidate, each right to 2.5 %.
+        not_copied: Shadow runs that ended as `dropped_snapshot`, by candidate and why: the type or the limit, and the argument.
         faults: Faults by what failed and error type: of this rollout's plugins and settings, and of what all rollouts share
             (journal, store, telemetry).
         lost: Facts that are missing from the journal because a queue was full.
@@ -71,6 +82,10 @@ class RolloutStatus(Shown):
     lost: int
     held_by: tuple[str, ...] = ()
     agreement: Mapping[str, tuple[int, int, float, float]] = Factory(dict)
+    differences: Mapping[tuple[str, str], int] = Factory(dict)
+    fields: Mapping[tuple[str, str], tuple[int, int]] = Factory(dict)
+    durations: Mapping[str, tuple[int, tuple[float, ...], tuple[float, ...]]] = Factory(dict)
+    not_copied: Mapping[tuple[str, str], int] = Factory(dict)
     invalid: str = ""
     paused_by: tuple[str, ...] = ()
     units_from: Mapping[str, int] = Factory(dict)
@@ -108,10 +123,8 @@ class RolloutStatus(Shown):
             ("fault", self.faults),
         ):
             lines.extend(f"  {title} {first} {second}: {number:,}" for (first, second), number in sorted(counts.items()))
-        lines.extend(
-            f"  shadow {variant} agrees in {matching / pairs:.2%} of {pairs:,} pairs [{low:.1%}, {high:.1%}]"
-            for variant, (pairs, matching, low, high) in sorted(self.agreement.items())
-        )
+        for variant in sorted({*self.agreement, *self.durations, *(variant for variant, _ in self.not_copied)}):
+            lines.extend(self._about_shadows(variant))
         lines.extend(f"  not analysed, {reason}: {number:,}" for reason, number in sorted(self.excluded.items()))
         lines.extend(f"  unit from {name}: {number:,}" for name, number in self.units_from.items())
         lines.extend(f"  breaker of {variant} is open" for variant in self.open_breakers)
@@ -122,3 +135,34 @@ class RolloutStatus(Shown):
         if self.verdict is not None:
             lines.extend(f"  {line}" for line in str(self.verdict).splitlines())
         return "\n".join(lines)
+
+    def _about_shadows(self, variant: str) -> Iterator[str]:
+        """Show how the shadows of a candidate compare with the control."""
+        if not_copied := _of(self.not_copied, variant):
+            yield f"  shadow {variant} had no copy of its input: {_counts(not_copied)}"
+        if variant in self.agreement:
+            pairs, matching, low, high = self.agreement[variant]
+            yield f"  shadow {variant} agrees in {matching / pairs:.2%} of {pairs:,} pairs [{low:.1%}, {high:.1%}]"
+        if differences := _of(self.differences, variant):
+            yield f"  shadow {variant} differed in: {_counts(differences)}"
+        fields = {name: (pairs - matching, pairs) for name, (pairs, matching) in _of(self.fields, variant).items()}
+        for name, (differing, pairs) in sorted(fields.items(), key=lambda item: -item[1][0] / item[1][1])[:_MOST_SHOWN]:
+            yield f"  shadow {variant}, field {plain(name, _LONGEST)}: differs in {differing / pairs:.2%} of {pairs:,} pairs"
+        if len(fields) > _MOST_SHOWN:
+            yield f"  shadow {variant}: {len(fields) - _MOST_SHOWN:,} more fields, which differ less"
+        if variant in self.durations:
+            runs, *arms = self.durations[variant]
+            control, candidate = (" ".join(f"{seconds * 1000:,.3f}" for seconds in arm) for arm in arms)
+            yield f"  shadow {variant}, ms at p50 p95 p99 of the same {runs:,} calls: control {control}, candidate {candidate}"
+
+
+def _of(counts: Mapping[tuple[str, str], T], variant: str) -> dict[str, T]:
+    return {name: each for (whose, name), each in counts.items() if whose == variant}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{plain(name, _LONGEST)} {number:,}" for name, number in most[:_MOST_SHOWN]]
+    if others := sum(number for _, number in most[_MOST_SHOWN:]):
+        shown.append(f"others {others:,}")
+    return ", ".join(shown)

@@ -138,7 +138,7 @@ def _step(call: Call, variant: str) -> Invoke | None:
         return _control(call)
     step = call.attempt(variant)
     if step is not None and rollout.measure is not None:
-        step.keep = StreamCopy(rollout.limits.kept_items, rollout.isolate)
+        step.keep = StreamCopy(rollout.limits.kept_items, rollout.isolate, rollout.limits)
     # The control may have to run afterwards on the caller's arguments; without a survey, nothing in them can change.
     if step is not None and survey is not None and rollout.on_error == "control":
         protect(rollout, step, survey)
@@ -155,7 +155,7 @@ def keep_stream(call: Call) -> StreamCopy | None:
     """Return what keeps the items that the control may yield; None if nobody looks at them afterwards."""
     rollout = call.rollout
     is_wanted = call.shadows or rollout.measure is not None
-    return StreamCopy(rollout.limits.kept_items, rollout.isolate) if is_wanted else None
+    return StreamCopy(rollout.limits.kept_items, rollout.isolate, rollout.limits) if is_wanted else None
 
 
 def instead(failed: Invoke, step: Invoke, rollout: Rollout) -> Invoke:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from attrs import asdict, define, field, frozen
 
+from rollout_sdk.engine.copies.snapshot import CopyLimits
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.records.sampling import Load
 from rollout_sdk.resilience.faults import Notice
@@ -87,7 +88,7 @@ class Pool(Protocol):
 
 
 @frozen(kw_only=True)
-class ShadowLimits:
+class ShadowLimits(CopyLimits):
     """Limits on the cost of shadows. Shadows that would exceed one are dropped and counted; callers never wait.
 
     Attributes:
@@ -101,6 +102,9 @@ class ShadowLimits:
         cpu_share: CPU time of all threads together, as a share of one core: shadows compete with the control for the GIL.
         kept_items: Items of a stream kept for the comparison; longer streams are not compared.
         process_bytes: Memory that a worker process of `Shadow(where="process")` may allocate.
+        copy_bytes: Bytes of the copy of a call's arguments, and of its answer; a shadow with larger ones is dropped, or is
+            not compared. Callers wait for the copy.
+        copy_s: Seconds that each copy may take. It is looked at from time to time, so a single large array may take longer.
     """
 
     workers: int = 2

@@ -9,7 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from rollout_sdk.judging.minutes import CALLS, MINUTE_S, MULTIPLE
-from rollout_sdk.judging.paired_labels import pair_sums
+from rollout_sdk.judging.paired_labels import halves, pair_sums
 from rollout_sdk.judging.phase_evidence import PhaseEvidence
 from rollout_sdk.judging.unit_sample import FirstUnits, UnitSample, first_units
 from rollout_sdk.judging.verdicts import Verdict
@@ -119,8 +119,11 @@ class Look:
         return all(phase.is_shadow for _, phase in self.phases)
 
     def has_pairs(self, label: str, candidate: str) -> bool:
-        """Whether values were recorded for both answers to shadowed calls."""
-        return any(pair_sums(phase, label, candidate) is not None for _, phase in self.phases if phase.is_shadow)
+        """Whether values were recorded for the candidate's answers to shadowed calls, alone or beside the control's."""
+        shadows = [(name, phase) for name, phase in self.phases if phase.is_shadow]
+        if any(pair_sums(phase, label, candidate) is not None for _, phase in shadows):
+            return True
+        return halves(shadows, label, candidate) > 0
 
     def firsts(self, label: str) -> list[dict[str, FirstUnits]]:
         """Return for each phase the units of each arm whose first event with this label in the rollout falls into it."""

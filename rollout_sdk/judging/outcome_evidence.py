@@ -12,7 +12,7 @@ from typing import Any
 
 from rollout_sdk.judging.lists import Lists
 from rollout_sdk.judging.minutes import MINUTE_S
-from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_pair
+from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels, add_labels
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums, is_by_minute, number_of, slice_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, UNJUDGED, add_preference
 from rollout_sdk.judging.remembered import Remembered
@@ -183,16 +183,16 @@ class OutcomeEvidence:
         phase = self.phase(phase_name)
         if phase.is_shadow or not phase.shares:
             # A process that only records outcomes does not know whether the phase shadows.
-            for pair in self._labels.pairs(metric, decision, arm if shadow else CONTROL, value):
-                add_pair(
-                    phase,
-                    phase_name,
-                    criterion.label,
-                    pair,
-                    bucket=bucket,
-                    decided_s=decided_s,
-                    slice_s=slice_of(criterion.window),
-                )
+            add_labels(
+                self._labels,
+                phase,
+                phase_name,
+                criterion.label,
+                (metric, decision, arm if shadow else CONTROL, value),
+                bucket=bucket,
+                decided_s=decided_s,
+                slice_s=slice_of(criterion.window),
+            )
         elif shadow:
             self.outcomes["unknown"] += 1
             return

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS
-from rollout_sdk.judging.phase_evidence import PhaseEvidence, Sums
+from rollout_sdk.judging.phase_evidence import UNCOMPARED, PhaseEvidence, Sums
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["CONTROL", "PairedLabels", "add_pair", "pair_sums", "pair_sums_of", "paired_numbers"]
+__all__ = [
+    "CONTROL",
+    "PairedLabels",
+    "about_halves",
+    "add_labels",
+    "add_pair",
+    "halves",
+    "pair_sums",
+    "pair_sums_of",
+    "paired_numbers",
+]
 
 CONTROL, _DIFFERING = "control's answer", "pairs that differ"
 """Arms of the sums of pairs, beside the candidate."""
+
+_HALF = f"{UNCOMPARED}label of "
+"""Prefix of the count of a candidate's values that wait for the control's."""
 
 _MOST_WAITING = 100_000
 _FEW = 3.0
@@ -26,6 +39,10 @@ class PairedLabels:
     def __init__(self) -> None:
         """Start without values."""
         self._waiting: OrderedDict[tuple[str, str], dict[str, float]] = OrderedDict()
+
+    def has(self, metric: str, decision: str, arm: str) -> bool:
+        """Whether the value of this answer is known."""
+        return arm in self._waiting.get((metric, decision), ())
 
     def pairs(self, metric: str, decision: str, arm: str, value: float) -> list[tuple[str, float, float]]:
         """Add a value; return the pairs that it completes: the candidate, the control's value and the candidate's.
@@ -60,6 +77,54 @@ def pair_sums(phase: PhaseEvidence, label: str, candidate: str) -> Sums | None:
 def pair_sums_of(phase: PhaseEvidence, label: str) -> list[Sums]:
     """Return the sums of pairs of all candidates in a phase."""
     return [sums for name, sums in phase.sums.items() if name.startswith(_label(label, ""))]
+
+
+def halves(phases: Iterable[tuple[str, PhaseEvidence]], label: str, candidate: str) -> int:
+    """Return the number of a candidate's values whose other half, the control's, is missing in the process that has them."""
+    return sum(phase.ends.get((candidate, _HALF + label), 0) for _, phase in phases)
+
+
+def about_halves(candidate: str, numbers: Mapping[str, Any]) -> str:
+    """Explain that values lack their other half; empty if none does."""
+    if not numbers.get("halves"):
+        return ""
+    return (
+        f" {numbers['halves']:,} values of answers of {candidate} are not counted, because the value of the control's answer "
+        "to the same call is missing, or was recorded in another process: record both in one."
+    )
+
+
+def add_labels(
+    labels: PairedLabels,
+    phase: PhaseEvidence,
+    name: str,
+    label: str,
+    value: tuple[str, str, str, float],
+    *,
+    bucket: int,
+    decided_s: float,
+    slice_s: float,
+) -> None:
+    """Add a value, and the pairs that it completes; count it if it is a candidate's and has to wait.
+
+    Args:
+        labels: The values that wait.
+        phase: Evidence of the phase.
+        name: Its name.
+        label: Label of the criterion.
+        value: Metric, decision, arm (the candidate, or `CONTROL`) and value.
+        bucket: The unit's bucket.
+        decided_s: Time of the decision.
+        slice_s: Seconds of a slice of the sums.
+    """
+    _, _, arm, _ = value
+    is_known, pairs = labels.has(*value[:3]), labels.pairs(*value)
+    for pair in pairs:
+        add_pair(phase, name, label, pair, bucket=bucket, decided_s=decided_s, slice_s=slice_s)
+        if arm == CONTROL:
+            phase.ends[pair[0], _HALF + label] -= 1
+    if arm != CONTROL and not pairs and not is_known:
+        phase.ends[arm, _HALF + label] += 1
 
 
 def add_pair(

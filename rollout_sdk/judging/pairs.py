@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rollout_sdk.judging.look import Look
-from rollout_sdk.judging.phase_evidence import PhaseEvidence
+from rollout_sdk.judging.phase_evidence import UNCOMPARED, PhaseEvidence
 from rollout_sdk.plan import is_compared
 from rollout_sdk.records import UNMEASURED
 
@@ -14,8 +14,11 @@ __all__ = [
     "LEAST_COMPLETE",
     "MATCHING",
     "UNCOMPARED",
+    "UNDER_LOAD",
     "completeness",
+    "cure_of",
     "incomplete",
+    "most_missing",
     "unjudged_answers",
     "unmeasured",
     "unmeasured_calls",
@@ -24,11 +27,14 @@ __all__ = [
 LEAST_COMPLETE = 0.95
 """Minimum share of planned pairs at the end of a shadow step: the missing ones are not missing at random."""
 
+UNDER_LOAD = frozenset({"dropped_full", "dropped_stale"})
+"""Ends of runs for which there was no time: those that are left are of quiet moments."""
+
 _COMPLETE = frozenset({"ok", "error", "timeout"})
 _NOT_PLANNED = frozenset({"cancelled", "dropped_aborted", "dropped_closed"})
-UNCOMPARED, MATCHING, DIFFERING = "uncompared ", "compared: match", "compared: differ"
-"""Counts beside the ends of runs: pairs that a metric of comparisons could not use (a prefix), and pairs of either kind."""
-_NO_ENDS = ("uncompared ", "compared: ")
+MATCHING, DIFFERING = "compared: match", "compared: differ"
+"""Counts beside the ends of runs: pairs of either kind."""
+_NO_ENDS = (UNCOMPARED, "compared: ")
 _CURES: Mapping[str, str] = {
     "dropped_full": "raise ShadowLimits.workers, cpu_share, max_jobs (max_tasks for coroutines), or shadow a smaller share",
     "dropped_stale": "raise ShadowLimits.workers, cpu_share or max_age_s, or shadow a smaller share",
@@ -36,6 +42,7 @@ _CURES: Mapping[str, str] = {
     "dropped_snapshot": "make the arguments copyable, or pass isolate=",
     "dropped_open": "the candidate's circuit breaker is open: it keeps failing",
     "dropped_start": "see the faults in status()",
+    "timeout": "raise ShadowLimits.timeout_s, or give the candidate a timeout of its own",
     "abandoned": "the candidate hangs: give it a timeout of its own",
     UNMEASURED: "its answers cannot be measured: return the answer itself, a coroutine, or a stream",
 }
@@ -52,22 +59,32 @@ def completeness(phase: PhaseEvidence, candidate: str) -> float | None:
     return sum(number for end, number in ends.items() if end in _COMPLETE) / planned if planned else None
 
 
+def most_missing(ends: Mapping[str, int]) -> str | None:
+    """Return the end of most runs that did not come back, of a candidate's runs by end; None if all came back."""
+    missing = {
+        end: number
+        for end, number in ends.items()
+        if number and end not in _COMPLETE | _NOT_PLANNED and not end.startswith(_NO_ENDS)
+    }
+    return max(missing, key=lambda each: missing[each], default=None)
+
+
+def cure_of(end: str | None) -> str:
+    """Return what to do about runs that end so."""
+    return _CURES.get(end or "", "see status().shadows")
+
+
 def incomplete(look: Look) -> str | None:
     """Explain why the current phase has too few pairs, and how to get more; None if it has enough."""
     phase = look.current
     for candidate in look.situation.candidates:
         share = completeness(phase, candidate)
         if share is not None and share < LEAST_COMPLETE:
-            missing = {
-                end: number
-                for (name, end), number in phase.ends.items()
-                if name == candidate and end not in _COMPLETE | _NOT_PLANNED and not end.startswith(_NO_ENDS)
-            }
-            end = max(missing, key=lambda each: missing[each])
-            cure = _CURES.get(end, "see status().shadows")
+            ends = {end: number for (name, end), number in phase.ends.items() if name == candidate}
+            end = most_missing(ends) or ""
             return (
                 f"{share:.1%} of the planned shadow runs of {candidate} ended, and at least {LEAST_COMPLETE:.0%} must: "
-                f"{missing[end]:,} ended as {end!r}, and runs missing under load are not missing at random: {cure}"
+                f"{ends[end]:,} ended as {end!r}, and runs missing under load are not missing at random: {cure_of(end)}"
             )
     return None
 

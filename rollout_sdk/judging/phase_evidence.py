@@ -109,6 +109,10 @@ class Sums:
         return cls(float(table["slice_s"]), slices, int(table.get("others", 0)))
 
 
+UNCOMPARED = "uncompared "
+"""Prefix of counts beside the ends of runs: of pairs that a metric could not use."""
+
+
 @define
 class PhaseEvidence:
     """The evidence of one phase.

@@ -2,6 +2,7 @@
 
 import json
 import random
+import threading
 import warnings
 
 import numpy as np
@@ -162,3 +163,18 @@ def test_errors_are_no_part_of_the_agreement(reported):
 def test_rankings_have_their_overlap(reported):
     found, _ = reported(lambda user: list("abcd"), lambda user: list("abdc"), compare=RankBiasedOverlap())
     assert "mean rank-biased overlap of candidate and the control: 0.9" in as_text(found)
+
+
+def test_the_report_names_what_was_not_copied(tmp_path):
+    runtime = Runtime(journal=tmp_path, shadows=ShadowLimits(cpu_share=1.0))
+    model = rollout(candidate=lambda lock: 1, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime)(
+        lambda lock: 1
+    )
+    for _ in range(10):
+        model(threading.Lock())
+    runtime.close(10.0)
+    found = summarise(tmp_path)
+    (shadow,) = found.rollouts[0].phases[0].shadows
+    assert shadow.not_copied == {"unknown type lock (argument 'lock')": 10}
+    assert shadow.errors == {}
+    assert "candidate had no copy of its input: unknown type lock (argument 'lock') 10\n" in as_text(found)

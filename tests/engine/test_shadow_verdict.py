@@ -1,14 +1,18 @@
 """A shadow test with guardrails comes to a verdict about the answers, through the public API."""
 
 import asyncio
+import threading
+import time
 
 import pytest
+from attrs import evolve
 
 from rollout_sdk import (
     ABTest,
     Canary,
     Comparison,
     ConfigurationError,
+    Decision,
     Gate,
     Guardrail,
     OutcomeError,
@@ -20,6 +24,7 @@ from rollout_sdk import (
     rollout,
 )
 from rollout_sdk.comparators import Close, Fields, Ignore, Text
+from rollout_sdk.tally import Tally
 
 
 def judged(candidate, control, runtime, *, calls=300, metric="shadow.mismatch", **options):
@@ -314,3 +319,79 @@ def test_the_variant_of_a_label_is_one_that_there_is(runtime):
     assert [(event.variant, event.shadow) for event in recorded(runtime)] == [("control", False), ("candidate", True)]
     assert len({event.identity for event in recorded(runtime)}) == 2
     assert len({event.label for event in recorded(runtime)}) == 2
+
+
+def test_the_status_says_how_answers_differ_and_how_long_both_arms_took(watch):
+    runtime = watch(shadows={"cpu_share": 1.0, "max_jobs": 1_000})
+    compare = Fields({"n": Close(), "word": Text(), **{f"x{number}": Ignore() for number in range(9)}})
+
+    def model(x):
+        return {"n": x, "word": "a"}
+
+    def candidate(x):
+        time.sleep(0.02)
+        return {"n": x + (x % 4 == 0), "word": "a"}
+
+    served = rollout(candidate=candidate, strategy=Shadow(1.0), effects="read", compare=compare, key="model", runtime=runtime)(
+        model
+    )
+    for x in range(20):
+        served(x)
+    assert runtime.flush(30.0)
+    status = served.rollout.status()
+    assert status.differences == {("candidate", "n: value"): 5}
+    assert status.fields["candidate", "n"] == (20, 15)
+    assert status.fields["candidate", "word"] == (20, 20)
+    calls, control, shadow = status.durations["candidate"]
+    assert (calls, len(control), len(shadow)) == (20, 3, 3)
+    assert control[0] < 0.019 < shadow[0] <= shadow[1] <= shadow[2]
+    shown = str(status)
+    assert "  shadow candidate differed in: n: value 5\n" in shown
+    assert "  shadow candidate, field n: differs in 25.00% of 20 pairs\n" in shown
+    assert "  shadow candidate, field word: differs in 0.00% of 20 pairs\n" in shown
+    assert "  shadow candidate, ms at p50 p95 p99 of the same 20 calls: control " in shown
+
+
+def test_the_status_names_what_was_not_copied(watch):
+    runtime = watch(shadows={"cpu_share": 1.0})
+    served = rollout(candidate=lambda lock: 1, strategy=Shadow(1.0), effects="read", key="model", runtime=runtime)(
+        lambda lock: 1
+    )
+    for _ in range(10):
+        served(threading.Lock())
+    assert runtime.flush(30.0)
+    status = served.rollout.status()
+    assert status.not_copied == {("candidate", "unknown type lock (argument 'lock')"): 10}
+    assert "  shadow candidate had no copy of its input: unknown type lock (argument 'lock') 10\n" in f"{status}\n"
+
+
+def shadowed(number, **about):
+    decision = Decision(id=f"d{number}", rollout="model", strategy="shadow", phase="p", variant="control")
+    return ShadowedEvent(decision=decision, variant="candidate", end="ok", **about)
+
+
+def test_the_counts_of_the_status_are_bounded():
+    tally = Tally()
+    for number in range(2_000):
+        fields = {f"f{number}": Comparison(match=False, reason="value")}
+        tally.add(shadowed(number, comparison=Comparison(match=False, reason=f"r{number}", fields=fields)))
+        tally.add(evolve(shadowed(number, error=f"unknown type T{number}"), end="dropped_snapshot"))
+    assert len(tally.differences()) == 1_001
+    assert tally.differences()["candidate", "_OTHER"] == 1_000
+    assert len(tally.fields()) == 101
+    assert tally.fields()["candidate", "_OTHER"] == (1_900, 0)
+    assert len(tally.not_copied) == 1_001
+
+
+def test_durations_of_the_status_are_right_to_a_fortieth():
+    tally = Tally()
+    for number in range(1, 1_001):
+        tally.add(shadowed(number, duration_s=number / 500, control_duration_s=number / 1_000))
+    tally.add(shadowed(0, duration_s=1.0))
+    tally.add(evolve(shadowed(0, duration_s=1e9, control_duration_s=0.0), excluded=True))
+    calls, control, candidate = tally.durations["candidate"].quantiles()
+    assert calls == 1_000
+    assert control == pytest.approx((0.5, 0.95, 0.99), rel=0.026)
+    assert candidate == pytest.approx((1.0, 1.9, 1.98), rel=0.026)
+    tally.add(shadowed(0, duration_s=1e9, control_duration_s=0.0))
+    assert tally.durations["candidate"].calls == 1_001

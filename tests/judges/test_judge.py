@@ -7,6 +7,7 @@ import time
 from collections import Counter
 
 import pytest
+from structlog.testing import capture_logs
 
 from rollout_sdk import Canary, Gate, Guardrail, Judge, Judgement, Money, Shadow, Step, rollout
 from rollout_sdk.analysis.replay import replay
@@ -409,3 +410,75 @@ def test_a_lane_starts_empty_in_a_forked_child():
     found.renew()
     assert (found.wait(0.0), found.spending.spent) == (True, 0.0)
     assert [each.end for each in paid(found, 1)] == ["ok"]
+
+
+def unusual(how):
+    """A judge that costs 2 and gives no preference, in one of four ways."""
+    return {
+        "nonsense": lambda *_: Judgement("The first one is better.", cost=2.0),
+        "raises": lambda *_: 1 / 0,
+        "hangs": lambda *_: time.sleep(0.05) or Judgement("tie", cost=2.0),
+    }[how]
+
+
+@pytest.mark.parametrize(("price", "calls"), [(None, 5), (0.1, 5)])
+def test_nonsense_is_paid_for(price, calls):
+    called_, judge = [], unusual("nonsense")
+    found, said = lane(Judge(lambda *each: called_.append(1) or judge(*each), budget=Money(10), price=price, retries=0))
+    done = paid(found, 100)
+    assert (calls, 10.0) == (len(called_), found.spending.spent)
+    assert {("nonsense", 2.0)} == {(each.end, each.cost) for each in done}
+    assert "has spent its budget of 10 USD" in said[0]
+
+
+@pytest.mark.parametrize(("how", "end"), [("raises", "error"), ("hangs", "timeout")])
+def test_a_judgement_that_fails_at_an_unknown_cost_pauses_the_judge_and_says_why(how, end):
+    called_, judge = [], unusual(how)
+    options = {"budget": Money(10), "timeout_s": 0.02}
+    found, said = lane(Judge(lambda *each: called_.append(1) or judge(*each), **options))
+    done = paid(found, 100)
+    assert ([end], 1, 10.0) == ([each.end for each in done], len(called_), found.spending.spent)
+    assert f"the cost of a judgement is unknown (it ended as {end!r})" in said[0]
+    assert "Pass price= to Judge" in said[0]
+
+
+@pytest.mark.parametrize(("how", "calls"), [("raises", 10), ("hangs", 10)])
+def test_with_a_price_a_judgement_that_fails_costs_it(how, calls):
+    called_, judge = [], unusual(how)
+    options = {"budget": Money(10), "timeout_s": 0.02, "price": 1.0, "retries": 0}
+    found, _ = lane(Judge(lambda *each: called_.append(1) or judge(*each), **options))
+    paid(found, 50)
+    # Calls that hang are left behind, and others end at once meanwhile, at the same price.
+    assert (0 < len(called_) <= calls, 10.0) == (True, found.spending.spent)
+
+
+def test_judgements_that_cost_more_than_their_price_run_one_at_a_time_near_the_end_of_the_budget():
+    found, _ = lane(
+        Judge(lambda *_: time.sleep(0.01) or Judgement("tie", cost=3.0), budget=Money(10), price=0.1, concurrency=20)
+    )
+    assert (3, 9.0) == (len(paid(found, 100)), found.spending.spent)
+
+
+def test_a_price_is_believed_until_a_judgement_costs_more():
+    spending = Spending(Money(10), price=1.0)
+    assert (1.0, "wait") == (spending.reserve(0.0), spending.reserve(0.0))
+    spending.settle(1.0, 1.0)
+    assert [1.0] * 9 == [spending.reserve(0.0) for _ in range(9)]
+    for cost in (0.0,) * 8 + (2.0,):
+        spending.settle(1.0, cost)
+    # 3 spent: two of 2 may become two of 3.5.
+    assert (2.0, "wait") == (spending.reserve(0.0), spending.reserve(0.0))
+
+
+@pytest.mark.parametrize(
+    ("judge", "guardrails", "is_said"),
+    [(Judge(lambda *_: "a"), (), True), (Judge(lambda *_: "a"), (BETTER,), False), (None, (), False)],
+)
+def test_a_judge_without_a_criterion_decides_nothing_and_says_so(runtime, judge, guardrails, is_said):
+    with capture_logs() as logs:
+        chat = deployed(runtime, judge, guardrails=guardrails)
+        called(chat, 1)
+        assert runtime.flush(10.0)
+    said = [note for note in chat.rollout.status().notes if "judge= of 'chat' decides nothing" in note]
+    assert bool(said) == is_said
+    assert any("Add Guardrail('judge.preference'" in str(line) for line in logs) == is_said

@@ -8,6 +8,7 @@ import pytest
 from rollout_sdk import Judge, Judgement, Money, Runtime, Shadow, ShadowLimits, StoreError, rollout
 from rollout_sdk.control.stores import GuardedStore, MemoryStore
 from rollout_sdk.control.stores.opening import store_at
+from rollout_sdk.engine.judges.lane import JudgeLane, Pair
 from rollout_sdk.engine.judges.shared_spending import SharedSpending
 
 NOW_S = 1e9
@@ -97,6 +98,7 @@ def test_a_clock_that_is_behind_spends_nothing_of_a_period_that_has_ended(proces
 
 def test_what_a_process_had_reserved_when_it_died_is_spent(process):
     dead, alive = process(price=4.0), process(price=4.0)
+    dead.settle(dead.reserve(NOW_S), 0.5)
     assert dead.reserve(NOW_S) == 4.0
     assert (alive.reserve(NOW_S + 1.0), alive.reserve(NOW_S + 1.0)) == (4.0, "wait")
     alive.settle(4.0, 4.0)
@@ -148,3 +150,48 @@ def test_of_two_that_reserve_at_the_same_moment_the_later_one_sees_the_other(pro
 
     got, other = [], process(price=6.0)
     assert (process(price=6.0, store=Between()).reserve(NOW_S), got) == ("wait", [6.0])
+
+
+def test_a_price_is_tried_by_one_judgement_and_believed_in_all_processes_until_one_costs_more(process):
+    one, two = process(price=0.1), process(price=0.1)
+    assert (one.reserve(NOW_S), two.reserve(NOW_S)) == (0.1, "wait")
+    one.settle(0.1, 0.1)
+    assert (two.reserve(NOW_S), one.reserve(NOW_S)) == (0.1, 0.1)
+    one.settle(0.1, 3.0)
+    two.settle(0.1, 0.1)
+    # 3.2 spent: two of 3 would fit as expected, and not if they cost twice that.
+    assert (two.reserve(NOW_S), one.reserve(NOW_S)) == (3.0, "wait")
+
+
+@pytest.mark.parametrize("price", [None, 0.1])
+def test_costs_above_the_price_from_the_first_on_exceed_no_budget(process, price):
+    paid = spent_by(process, price=price, costs=lambda draw: 3.0, threads=5)
+    assert [3.0] * 3 == paid
+
+
+@pytest.mark.parametrize("judge", ["nonsense", "raises", "hangs"])
+def test_what_is_no_preference_counts_in_all_processes(process, judge):
+    """Two lanes of one budget, whose judgements really cost 2."""
+    called = []
+
+    def function(*_):
+        called.append(1)
+        if judge == "raises":
+            raise ConnectionError
+        if judge == "hangs":
+            threading.Event().wait(0.05)
+        return Judgement("The first one is better.", cost=2.0)
+
+    notes, made = [], Judge(function, budget=Money(10.0), timeout_s=0.02 if judge == "hangs" else 20.0, retries=0)
+    lanes = [
+        JudgeLane(made, failed=lambda *_: None, note=notes.append, time_ns=lambda: int(NOW_S * 1e9), spending=process)
+        for _ in range(2)
+    ]
+    for number in range(20):
+        for lane in lanes:
+            lane.submit(Pair(f"d{number}", None, "x", "y", 1, lambda judged: None))
+    assert all(lane.wait(30.0) for lane in lanes)
+    assert len(called) == (5 if judge == "nonsense" else 1)
+    assert judge == "nonsense" or any("the cost of a judgement is unknown" in each for each in notes)
+    for lane in lanes:
+        lane.close()

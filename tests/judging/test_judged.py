@@ -212,6 +212,28 @@ def test_the_benchmark_in_short(judge_, monkeypatch):
     assert all(each.alone for each in at_margin) == (judge_ == "flattering")
 
 
+@pytest.mark.parametrize(("judge_", "fails"), [("spiteful", True), ("flattering", False)])
+def test_in_the_benchmark_a_spiteful_judge_alone_fails_an_equal_candidate_and_with_people_does_not(judge_, fails, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from judged_canary import Cell, run
+
+    runs = run(Cell(judge_, 0.5, 0.2, "equal"), 15, pairs=5_000, looks=10)
+    assert [fails] * 15 == [each.alone_fails for each in runs]
+    assert not any(each.outcome == "FAIL" for each in runs)
+
+
+@pytest.mark.parametrize(("judge_", "mode"), [("spiteful", "equal"), ("flattering", "worse")])
+def test_the_benchmark_comes_to_what_calls_and_labels_come_to(judge_, mode, monkeypatch):
+    """`benchmarks/judged_calls.py`: the drawn sums are those of calls with `judge=` and of labels of `record()`."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    from judged_calls import are_equal, both
+
+    found = both(judge_, mode, 1_500)
+    assert are_equal(*found)
+    # Which pairs people get is drawn by the decisions' ids, which are others in every run.
+    assert (found[0].numbers["judged"], found[0].numbers["people"] > 200) == (1_500, True)
+
+
 def test_the_benchmark_asks_the_judge_at_every_look_that_may_decide(monkeypatch):
     """It leaves looks out by a computation of its own: with all of them, every experiment ends in the same way."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))

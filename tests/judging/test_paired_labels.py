@@ -1,12 +1,13 @@
 """Labels of shadows: both answers to one call, judged by their paired difference."""
 
+import json
 import math
 import random
 
 import pytest
 
 from rollout_sdk import Gate, Guardrail, Step
-from rollout_sdk.judging import Evidence, judge
+from rollout_sdk.judging import Evidence, PhaseEvidence, judge
 from rollout_sdk.judging.paired_labels import CONTROL, PairedLabels
 from rollout_sdk.plan import Criteria
 from tests.judging.seen import PAIRS, situation
@@ -63,8 +64,42 @@ def test_a_pair_is_complete_whichever_label_comes_first(order):
     assert (numbers["pairs"], numbers["differing"], numbers["estimate"]) == (2, 1, -0.5)
 
 
-def test_a_label_alone_is_no_pair():
-    assert Labelled(CORRECT).label(1.0).label(None, 1.0).finding() is None
+def test_a_label_alone_is_no_pair_and_that_of_a_candidate_is_missed():
+    assert Labelled(CORRECT).label(1.0).finding() is None
+    finding = Labelled(CORRECT).label(1.0).label(None, 1.0).finding()
+    assert (finding.outcome, finding.numbers["pairs"], finding.numbers["halves"]) == ("INSUFFICIENT_DATA", 0, 1)
+    assert "1 values of answers of v2 are not counted" in finding.reason
+    assert "recorded in another process: record both in one" in finding.reason
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_labels_of_one_pair_that_two_processes_record_are_missed(order):
+    """Each waits for the other half, which the other process has; the journal has both, and so the report judges them."""
+    here = Labelled(CORRECT).many(150, coin(1), coin(0))
+    alone = Labelled(CORRECT)
+    elsewhere = Evidence(here.plan.all)
+    for _ in range(150):
+        alone.label(1.0)
+        alone.number -= 1
+        alone.knows_calls = False
+        alone.label(None, 0.0, evidence=elsewhere)
+        alone.knows_calls = True
+    alone.evidence.phase(PHASE).merge(PhaseEvidence.from_dict(json.loads(json.dumps(elsewhere.phases[PHASE].as_dict()))))
+    assert (here.finding().outcome, "not counted" in here.verdict().reason) == ("FAIL", False)
+    assert (alone.verdict().outcome, "150 values of answers of v2" in alone.verdict().reason) == ("INSUFFICIENT_DATA", True)
+    # Some pairs are complete, and decide; what is missing is still said.
+    alone.many(150, coin(1), coin(0), order=order)
+    assert (alone.finding().outcome, alone.finding().numbers["pairs"]) == ("FAIL", 150)
+    assert "150 values of answers of v2 are not counted" in alone.verdict().reason
+
+
+def test_a_half_that_is_completed_or_recorded_twice_is_not_missed():
+    shadows = Labelled(CORRECT).label(1.0, 1.0, order=-1)
+    assert shadows.finding().numbers["halves"] == 0
+    for _ in range(2):
+        shadows.number = 1
+        shadows.label(None, 0.5)
+    assert shadows.finding().numbers["halves"] == 1
 
 
 def test_without_labels_a_shadow_step_does_not_wait_for_what_users_do():

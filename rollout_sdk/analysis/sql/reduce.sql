@@ -168,12 +168,12 @@ FROM (
 ) lists JOIN arms ON lists.arm = arms.arm;
 
 -- name: ends
-SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END AS error,
+SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended IN ('error', 'dropped_snapshot') THEN error END AS error,
     CASE WHEN matched IS NOT NULL THEN difference_reason END AS reason,
     COUNT(*) AS kept, SUM(many) AS runs
 FROM events
 WHERE event = 'shadow' AND is_plain AND NOT excluded
-GROUP BY rollout, fingerprint, phase, variant, ended, CASE WHEN ended = 'error' THEN error END,
+GROUP BY rollout, fingerprint, phase, variant, ended, CASE WHEN ended IN ('error', 'dropped_snapshot') THEN error END,
     CASE WHEN matched IS NOT NULL THEN difference_reason END;
 
 -- name: comparators

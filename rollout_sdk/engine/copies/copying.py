@@ -101,7 +101,7 @@ class Copying:
         self.bytes += size
         self.parts += parts
         if self.bytes > self._most_bytes:
-            raise NotCopied(f"over {self._most_bytes / (1 << 20):.0f} MiB")
+            raise NotCopied(f"over {self._most_bytes / (1 << 20):.3g} MiB")
         if self.parts > self._most_parts:
             raise NotCopied(f"over {self._most_parts:,} parts")
 

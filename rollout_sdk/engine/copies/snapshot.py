@@ -13,6 +13,8 @@ from functools import partial
 from sys import getsizeof
 from typing import Any, Literal, TypeAlias
 
+from attrs import frozen
+
 from rollout_sdk.concurrency.clocks import perf_counter
 from rollout_sdk.engine.copies.containers import Fields
 from rollout_sdk.engine.copies.copying import Copying
@@ -22,7 +24,18 @@ from rollout_sdk.engine.copies.survey import MOST_PARTS
 from rollout_sdk.engine.copies.types import kind_of_type
 from rollout_sdk.resilience.interruptions import is_fault
 
-__all__ = ["Isolate", "NotCopied", "OneShot", "Snapshot", "StreamCopy", "Uncopied", "copy_output", "sized", "take_snapshot"]
+__all__ = [
+    "CopyLimits",
+    "Isolate",
+    "NotCopied",
+    "OneShot",
+    "Snapshot",
+    "StreamCopy",
+    "Uncopied",
+    "copy_output",
+    "sized",
+    "take_snapshot",
+]
 
 Isolate: TypeAlias = Literal["auto", "none", "deepcopy"] | Callable[[Any], Any]
 """How candidates' arguments are isolated from the control's: "auto" copies by type, within a budget; "none" shares them (the
@@ -30,11 +43,25 @@ candidate must not change them); "deepcopy" copies anything, however long it tak
 returns its copy."""
 
 _MOST_WEIGHED = 1_000
-_MOST_BYTES = 1 << 20
-_MOST_TIME_S = 1e-3
 _LOOK_AT_CLOCK_EVERY = 256
 _BYTES_A_PART = 1_024
 _BY_IDENTITY: Any = object.__eq__
+
+
+@frozen(kw_only=True)
+class CopyLimits:
+    """What the copies for one shadow may cost its caller: of the arguments, and as much again of the control's answer.
+
+    Attributes:
+        copy_bytes: Bytes of a copy.
+        copy_s: Seconds that making it may take.
+    """
+
+    copy_bytes: int = 1 << 20
+    copy_s: float = 1e-3
+
+
+_USUAL = CopyLimits()
 
 
 class Uncopied(Exception):  # noqa: N818 - a reason to skip a shadow, not a fault
@@ -55,15 +82,16 @@ class Uncopied(Exception):  # noqa: N818 - a reason to skip a shadow, not a faul
 class Snapshot(Copying):
     """Copies that share nothing with the caller, within a budget of memory and time."""
 
-    def __init__(self, *, is_compared: bool = False) -> None:
+    def __init__(self, limits: CopyLimits = _USUAL, *, is_compared: bool = False) -> None:
         """Start the clock. `is_compared`: the copy is for a comparison, so values that equal only themselves are refused."""
-        super().__init__(most_bytes=_MOST_BYTES, most_parts=MOST_PARTS)
+        super().__init__(most_bytes=limits.copy_bytes, most_parts=MOST_PARTS)
+        self._most_s = limits.copy_s
         self._is_compared = is_compared
         self.restart()
 
     def restart(self) -> None:
         """Restart the clock for another value, within the same budget of bytes."""
-        self._deadline = perf_counter() + _MOST_TIME_S
+        self._deadline = perf_counter() + self._most_s
         self._looked_at = self.parts + self.bytes / _BYTES_A_PART
         self._memo, self._kept = {}, []
 
@@ -115,7 +143,7 @@ class Snapshot(Copying):
         if done - self._looked_at > _LOOK_AT_CLOCK_EVERY:
             self._looked_at = done
             if perf_counter() > self._deadline:
-                raise NotCopied("over 1 ms")
+                raise NotCopied(f"over {self._most_s * 1000:.3g} ms")
 
 
 class StreamCopy:
@@ -124,13 +152,14 @@ class StreamCopy:
     `items` becomes None once there are too many or one cannot be copied: a partial stream is not comparable.
     """
 
-    __slots__ = ("_isolate", "_most", "_snapshot", "items")
+    __slots__ = ("_isolate", "_limits", "_most", "_snapshot", "items")
 
-    def __init__(self, most: int, isolate: Isolate) -> None:
-        """Keep up to `most` items, and up to 1 MiB."""
+    def __init__(self, most: int, isolate: Isolate, limits: CopyLimits = _USUAL) -> None:
+        """Keep up to `most` items, within the limits of a copy."""
         self.items: list[Any] | None = []
         self._most = most
         self._isolate = isolate
+        self._limits = limits
         # For most controls, only the answer itself shows that it is not a stream.
         self._snapshot: Snapshot | None = None
 
@@ -148,7 +177,7 @@ class StreamCopy:
             return
         try:
             if self._snapshot is None:
-                self._snapshot = Snapshot(is_compared=True)
+                self._snapshot = Snapshot(self._limits, is_compared=True)
             self._snapshot.restart()
             if self._isolate in ("none", "deepcopy"):
                 self._snapshot.charge(item, 0, getsizeof(item, 64))
@@ -159,7 +188,7 @@ class StreamCopy:
             self.items = None
 
 
-def sized(values: Sequence[Any]) -> int | None:
+def sized(values: Sequence[Any], limits: CopyLimits = _USUAL) -> int | None:
     """Return the bytes that a `Snapshot` counts for values that need no copy; None if one does, or they are over its budget."""
     size = 0
     for value in values:
@@ -167,7 +196,7 @@ def sized(values: Sequence[Any]) -> int | None:
             return None
         # As `getsizeof`, which adds nothing for these types, in a fifth of its time.
         size += value.__sizeof__()
-    return size if size <= _MOST_BYTES else None
+    return size if size <= limits.copy_bytes else None
 
 
 def copy_output(value: Any, isolate: Isolate, snapshot: Snapshot) -> Any:
@@ -197,7 +226,7 @@ def _weight(values: Iterable[Any]) -> int:
 
 
 def take_snapshot(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], isolate: Isolate, shared: int, limits: CopyLimits = _USUAL
 ) -> tuple[tuple[Any, ...], dict[str, Any], int]:
     """Return copies of the arguments, and their approximate size in bytes.
 
@@ -206,15 +235,16 @@ def take_snapshot(
         kwargs: Keyword arguments.
         isolate: How to copy them.
         shared: Number of leading positional arguments to share (a method's `self`: the model itself).
+        limits: What copying them by type may cost.
 
     Raises:
         Uncopied: An argument cannot be copied within the rules, or its copier, or the caller's own, has failed.
     """
     if isolate == "none":
         return args, dict(kwargs), 0
-    if isolate == "auto" and not shared and (plain := sized((*args, *kwargs.values()) if kwargs else args)) is not None:
+    if isolate == "auto" and not shared and (plain := sized((*args, *kwargs.values()) if kwargs else args, limits)) is not None:
         return args, dict(kwargs), plain
-    snapshot = Snapshot()
+    snapshot = Snapshot(limits)
     memo: dict[int, Any] = {}
     copier: Callable[[Any], Any] = isolate if callable(isolate) else partial(copy.deepcopy, memo=memo)
     if isolate == "auto":

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rollout_sdk.engine.judges.lane import JUDGE, Judged, Pair, is_candidate_first, is_sampled
+from rollout_sdk.engine.judges.sizes import bytes_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED, is_drawn_for_people
 from rollout_sdk.plan import JUDGE_PREFERENCE
 from rollout_sdk.records import Decision, RecordedEvent
@@ -29,7 +30,7 @@ class Finished(Protocol):
         rollout: The rollout.
         variant: The variant that ran.
         counterpart: The control's answer to the same call.
-        size: Bytes held for its arguments.
+        size: Bytes of the copied arguments and of the copied control's answer.
     """
 
     rollout: Rollout
@@ -79,11 +80,21 @@ def hand_to_judge(run: Finished, result: Result) -> None:
             rollout.audited.offer((pair.value, result.value), run.request.arguments, about, id_)
         if lane is not None:
             done = partial(_record, rollout, decision, call.rate, run.variant, lane.judge.name)
-            lane.submit(Pair(id_, run.request, pair.value, result.value, run.size, done))
+            size = _size(run, result, lane.judge.max_bytes)
+            lane.submit(Pair(id_, run.request, pair.value, result.value, size, done))
     except BaseException as error:
         if not is_fault(error):
             raise
         rollout.failed(JUDGE, error)
+
+
+def _size(run: Finished, result: Result, most: int) -> int:
+    """Return the bytes of a pair's arguments and answers; more than `most` if they are unknown."""
+    answers: tuple[Any, ...] = (result.value,)
+    if run.rollout.isolate in ("none", "deepcopy"):
+        # Only a snapshot has counted the control's answer. Arguments that are shared are not the judge's to hold.
+        answers = (run.counterpart.value, result.value)
+    return run.size + bytes_of(answers, most)
 
 
 def _record(rollout: Rollout, decision: Decision, rate: float, candidate: str, name: str, judged: Judged) -> None:

@@ -13,7 +13,7 @@ from rollout_sdk.assignment import Share, parse_share
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.formatting import brief
 
-__all__ = ["Judge", "Judgement", "Money", "Preference", "as_preference"]
+__all__ = ["Judge", "Judgement", "Money", "Preference", "as_preference", "cost_of"]
 
 Preference: TypeAlias = Literal["a", "b", "tie"] | float
 """Which answer is better; or by how much the first is, from -1 (the second is, clearly) to 1."""
@@ -84,11 +84,15 @@ class Judge:
         timeout_s: Seconds for a judgement; the pair then counts as not judged.
         retries: Further attempts after an exception or a timeout, for each pair.
         budget: What all judgements together may cost: of all processes of a store, or else of this process. A judgement is paid
-            for before it starts, with `price`, or else with the largest cost so far; so the budget is exceeded by one judgement
-            at most, if that costs more than expected. Then, judging pauses until the next period.
-        price: The most that a judgement costs; needed with a budget unless the judge returns its costs.
+            for before it starts, with `price` or the largest cost so far, whichever is more. The budget is exceeded by one
+            judgement at most, unless costs jump: all judgements that are under way may exceed it if they cost more than `price`
+            (without it, more than twice the largest cost so far). Once it is spent, judging pauses until the next period.
+        price: The most that a judgement costs; needed with a budget unless the judge returns its costs. What a judgement costs
+            that raises or times out is unknown, and counts as reserved: if nothing is known yet and there is no price, judging
+            pauses until the next period.
         queue: Pairs that wait; more are not judged.
-        max_bytes: Bytes of arguments and answers that wait.
+        max_bytes: Bytes of copied arguments and of both answers that wait; pairs for which there is no room, or whose size
+            cannot be known, are not judged.
         name: Name of the judge in records; by default, the function's.
     """
 
@@ -139,9 +143,16 @@ def as_preference(said: object) -> tuple[float, float | None]:
         ValueError: It said nothing that is a preference.
     """
     preference, cost = (said.preference, said.cost) if isinstance(said, Judgement) else (said, None)
-    if cost is not None and not _number(cost) >= 0:
+    paid = cost_of(said)
+    if cost is not None and paid is None:
         raise ValueError(f"the judge said cost={brief(cost)}, which is not an amount of money")
     value = _number(_WORDS.get(preference.strip().lower()) if isinstance(preference, str) else preference)
     if not -1 <= value <= 1:
         raise ValueError(f"the judge said {brief(preference)}, which is not 'a', 'b', 'tie', or a number from -1 to 1")
-    return value, None if cost is None else float(cost)
+    return value, paid
+
+
+def cost_of(said: object) -> float | None:
+    """Return what a judgement cost, also if it is nonsense otherwise; None if it does not say so."""
+    cost = _number(said.cost) if isinstance(said, Judgement) else math.nan
+    return cost if cost >= 0 else None

@@ -15,7 +15,7 @@ from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import fresh_random, renew_after_fork
 from rollout_sdk.concurrency.threads import Flag, Lock, Thread, caller_sleep, native_sleep
 from rollout_sdk.engine.judges.calling import Calls
-from rollout_sdk.engine.judges.judge import Judge, as_preference
+from rollout_sdk.engine.judges.judge import Judge, as_preference, cost_of
 from rollout_sdk.engine.judges.shared_spending import SharedSpending
 from rollout_sdk.engine.judges.spending import Spending
 from rollout_sdk.formatting import class_name
@@ -188,16 +188,18 @@ class JudgeLane:
                 return judged if tries > 1 else None
             ended = self._calls((pair.request, *answers), self.judge.timeout_s)
             judged, cost = self._read(ended, is_first)
+            is_unknown = cost is None and not reserved and self.judge.budget is not None
+            if is_unknown:
+                # Before it is settled: until then, no other judgement starts.
+                self._note_unknown_cost(judged.end)
             self.spending.settle(reserved, cost)
             paid = cost if cost is not None else reserved or None
             total = total if paid is None else paid + (total or 0.0)
             judged = Judged(judged.end, judged.preference, monotonic() - begun, tries, total, judged.error)
-            if judged.end not in ("error", "timeout"):
+            if is_unknown or judged.end not in ("error", "timeout"):
                 break
             if tries <= self.judge.retries:
                 self._closing.wait(_RETRY_AFTER_S * tries, inside=True)
-        if judged.end == "ok" and total is None and self.judge.budget is not None:
-            self._note_unknown_cost()
         return judged
 
     def _reserve(self) -> float | None:
@@ -228,16 +230,19 @@ class JudgeLane:
         if ended.error is not None:
             self._failed(JUDGE, ended.error)
             return Judged("error", error=class_name(ended.error)), None
+        # Nonsense has been paid for, too.
+        cost = cost_of(ended.value)
         try:
-            preference, cost = as_preference(ended.value)
+            preference, _ = as_preference(ended.value)
         except ValueError as error:
             self._failed(JUDGE, error)
-            return Judged("nonsense", error="ValueError"), None
+            return Judged("nonsense", error="ValueError"), cost
         return Judged("ok", preference if is_first else 0.0 - preference), cost
 
-    def _note_unknown_cost(self) -> None:
+    def _note_unknown_cost(self, end: str) -> None:
         self.spending.exhaust()
+        how = "" if end == "ok" else f" (it ended as {end!r})"
         self._note(
-            f"The judge {self.judge.name!r} has a budget, but the cost of a judgement is unknown: it pauses. Return "
-            "Judgement('a', cost=...) from it, or pass price= to Judge."
+            f"The judge {self.judge.name!r} has a budget, but the cost of a judgement is unknown{how}: it pauses until the "
+            "next period. Pass price= to Judge, or return Judgement('a', cost=...) from every judgement."
         )

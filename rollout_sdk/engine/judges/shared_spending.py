@@ -27,12 +27,16 @@ _AGAIN_AFTER_S, _AGAIN_AFTER_FAILURE_S = 0.1, 1.0
 
 @frozen
 class _Others:
-    """What the other processes have spent and reserved in a period, how many judgements run there, and the dearest so far."""
+    """What the other processes have spent and reserved in a period, how many judgements run there, and the dearest so far.
+
+    `has_ended`: whether any of their judgements has ended.
+    """
 
     spent: float
     reserved: float
     running: int
     largest: float
+    has_ended: bool
 
 
 class SharedSpending:
@@ -71,7 +75,8 @@ class SharedSpending:
         self._key = INTERNAL + "budget " + blake2b(rollout.encode(errors="surrogatepass"), digest_size=16).hexdigest()
         self._writer = f"{os.getpid():x}-{os.urandom(6).hex()}"
         self._patience_s = timeout_s + _LATE_S
-        self._is_priced = price is not None
+        self._price = price
+        self._has_ended = False
         self._lock = Lock()
         self.largest = price or 0.0
         self.spent = 0.0
@@ -120,13 +125,15 @@ class SharedSpending:
         limit, spent = self._budget.amount, self.spent + others.spent
         if spent >= limit or spent + amount > limit:
             return "spent"
-        factor = 1.0 if self._is_priced else 2.0
-        has_room = amount > 0 and spent + factor * (reserved + others.reserved + amount) <= limit
+        factor = 1.0 if amount == self._price else 2.0
+        has_ended = self._has_ended or others.has_ended
+        has_room = has_ended and amount > 0 and spent + factor * (reserved + others.reserved + amount) <= limit
         return "wait" if running + others.running and not has_room else None
 
     def settle(self, reserved: float, cost: float | None) -> None:
         """Replace a reservation by the cost; see `Spending.settle`."""
         with self._lock:
+            self._has_ended = True
             self._running -= 1
             self._reserved -= reserved
             self.spent += reserved if cost is None else cost
@@ -180,6 +187,7 @@ class SharedSpending:
             "reserved": self._reserved,
             "running": self._running,
             "largest": self.largest,
+            "ended": self._has_ended,
             "t": self._now_s,
         }
         if not self._store.publish(self._key, self._period, self._writer, {_PART: dumps(part)}):
@@ -201,4 +209,6 @@ class SharedSpending:
             reserved=sum(each["reserved"] for each in alive),
             running=sum(each["running"] for each in alive),
             largest=max((each["largest"] for each in published), default=0.0),
+            # Processes of an earlier version do not announce it.
+            has_ended=any(each.get("ended", each["spent"] > 0) for each in published),
         )

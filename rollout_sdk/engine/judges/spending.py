@@ -1,4 +1,4 @@
-"""What judgements cost: reserved before each starts, so that no budget is exceeded by more than one of them."""
+"""What judgements cost: reserved before each starts, so that costs as expected exceed no budget by more than one of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ __all__ = ["Spending"]
 class Spending:
     """The costs of one process, for one period after another.
 
-    With a `price`, no reservation exceeds the budget. Without, the largest cost so far is reserved: until the first is known,
-    and near the end of the budget, only one judgement runs at a time, so that only one can be dearer than expected.
+    The `price`, or the largest cost so far if that is more, is reserved. The first judgement runs alone. Without a price, and
+    once a judgement has cost more than it, there is room for twice what is reserved, or else only one judgement runs at a time:
+    so the budget is exceeded by one at most, unless costs jump by more than that while several run.
     """
 
     scope = "in this process"
@@ -28,7 +29,8 @@ class Spending:
             price: The most that a judgement costs, if that is known.
         """
         self._budget = budget
-        self._is_priced = price is not None
+        self._price = price
+        self._has_ended = False
         self._lock = Lock()
         self.largest = price or 0.0
         self.spent = 0.0
@@ -51,8 +53,8 @@ class Spending:
             limit, amount = self._budget.amount, self.largest
             if self.spent >= limit or self.spent + amount > limit:
                 return "spent"
-            factor = 1.0 if self._is_priced else 2.0
-            has_room = amount > 0 and self.spent + factor * (self._reserved + amount) <= limit
+            factor = 1.0 if amount == self._price else 2.0
+            has_room = self._has_ended and amount > 0 and self.spent + factor * (self._reserved + amount) <= limit
             if self._running and not has_room:
                 return "wait"
             self._running += 1
@@ -64,6 +66,7 @@ class Spending:
         if self._budget is None:
             return
         with self._lock:
+            self._has_ended = True
             self._running -= 1
             self._reserved -= reserved
             self.spent += reserved if cost is None else cost

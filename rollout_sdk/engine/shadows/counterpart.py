@@ -54,10 +54,10 @@ class Counterpart:
                 return
             self.value = control.kept.items
             self.size = control.kept.bytes
-        elif rollout.isolate == "auto" and (size := sized((value,))) is not None:
+        elif rollout.isolate == "auto" and (size := sized((value,), rollout.limits)) is not None:
             self.value, self.size = value, size
         else:
-            snapshot = Snapshot(is_compared=True)
+            snapshot = Snapshot(rollout.limits, is_compared=True)
             try:
                 self.value = copy_output(value, rollout.isolate, snapshot)
             # The value's own methods may raise anything; the shadow still runs.

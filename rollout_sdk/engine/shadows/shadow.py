@@ -119,7 +119,7 @@ class ShadowRun:
                 return not self.end("dropped_open")
             if rollout.background.is_full(self):
                 return not self.end("dropped_full")
-            self.args, self.kwargs, self.size = take_snapshot(args, kwargs, rollout.isolate, rollout.shared)
+            self.args, self.kwargs, self.size = take_snapshot(args, kwargs, rollout.isolate, rollout.shared, rollout.limits)
             # Copied before the control runs: a candidate in its place would not see the variables that it sets.
             self.context = rollout.hidden.out_of(own_context())
             if rollout.surround or is_stateful():

@@ -24,7 +24,7 @@ from rollout_sdk.judging.metrics.base import Metric, Numbers, Traffic, compared,
 from rollout_sdk.judging.metrics.bucket_bets import gain_log_e, harm_log_e, label_rate_log_e
 from rollout_sdk.judging.metrics.events import add_calls
 from rollout_sdk.judging.metrics.horizon import planned_looks
-from rollout_sdk.judging.paired_labels import CONTROL, paired_numbers
+from rollout_sdk.judging.paired_labels import CONTROL, about_halves, halves, paired_numbers
 from rollout_sdk.judging.phase_evidence import PhaseEvidence, is_by_minute
 from rollout_sdk.judging.verdicts import Outcome
 from rollout_sdk.judging.wording import lift, missing, percent, signed
@@ -134,6 +134,7 @@ class Recorded(Metric):
             "exact_safe": None,
             "labels": 0.0,
             "label_lift": 0.0,
+            "halves": halves(shadows, criterion.label, candidate),
             "matured": judged["pairs"] / found["pairs"] if found["pairs"] else 0.0,
             "elapsed_s": look.elapsed_s,
             "worse": 1 if criterion.better == "lower" else -1,
@@ -210,6 +211,13 @@ class Recorded(Metric):
         )
 
     def explain(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:  # noqa: D102
+        if numbers.get("halves") and not numbers["pairs"]:
+            return "INSUFFICIENT_DATA", f"no pair of values yet.{about_halves(candidate, numbers)}"
+        outcome, why = self._found(candidate, numbers, weight)
+        return outcome, f"{why}{about_halves(candidate, numbers)}"
+
+    def _found(self, candidate: str, numbers: Mapping[str, Any], weight: Weight) -> tuple[Outcome, str]:
+        """Explain a conclusion, or why there is none."""
         found = signed(numbers["estimate"])
         if numbers["labels"] >= MISMATCH:
             return "ERROR", _unequal_labels(numbers, candidate)
