@@ -190,12 +190,13 @@ def test_a_process_alone_claims_nothing(monkeypatch):
     assert {"counted": 1} == dict(runtime.reconciler.rollouts["m"].evidence.outcomes)
 
 
-def test_metrics_that_are_not_judged_are_not_claimed(processes, store):
-    model = serve(processes())
-    (decision_id, *_) = ids_of(model)
-    model.rollout.record("other", 1.0, decision_id=decision_id)
-    judged(model)
-    assert {} == store.store._kept["m"].claims
+def test_metrics_that_are_not_judged_are_not_claimed(store, tmp_path):
+    with closing(Processes(store=store, key=KEY, journal=tmp_path)) as processes:
+        model = serve(processes())
+        (decision_id, *_) = ids_of(model)
+        model.rollout.record("other", 1.0, decision_id=decision_id)
+        judged(model)
+        assert {} == store.store._kept["m"].claims
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
