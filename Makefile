@@ -33,6 +33,8 @@ RECIPES_1 := celery ddtrace dagster django flask langchain-core langfuse litserv
 RECIPES_2 := 'bentoml>=1.4' prefect
 # Of a version of which there is a build for CPUs alone; the index's own for Linux has several GB with what it needs.
 TORCH ?= torch==2.13.0
+# Tests that need it, besides its recipe.
+TORCH_TESTS := tests/comparators/test_arrays.py tests/engine/test_libraries.py tests/engine/test_batch_types.py tests/faults/test_surroundings.py
 
 # Other libraries and what their tests need, in an environment of its own. FOREIGN: names of suites, or --short.
 FOREIGN_VENV := .venv-foreign
@@ -60,7 +62,7 @@ help:
 	@echo "make test-foreign   other libraries' own tests with rollouts around their functions (an hour or more; FOREIGN='toolz funcy': some)"
 	@echo "make test-plugins   every plugin with its real counterpart: MLflow, FastAPI, gunicorn, installed servers (minutes)"
 	@echo "make test-engines   the plugins for Ray and Spark, on a real cluster and a real engine of this machine (minutes; needs Java)"
-	@echo "make test-recipes   the recipes of docs/recipes.md with the libraries that they are for (minutes)"
+	@echo "make test-recipes   the recipes of docs/recipes.md with the libraries that they are for, and what concerns torch (minutes)"
 	@echo "make build          wheels and source distributions of the SDK and all plugins, in dist/, installed alone and together (minutes)"
 	@echo "make changelog      the changelog of the next release, from the files in changes/ (seconds)"
 	@echo "make faults         injects every fault on every supported Python, and writes the table of docs/reliability.md (an hour or more)"
@@ -203,7 +205,7 @@ $(RECIPES_VENV)/.done: Makefile pyproject.toml
 		$(RECIPES_VENV)/3/bin/pip --disable-pip-version-check install --quiet $$each || echo "$$each does not install here"; \
 	done
 	$(RECIPES_VENV)/4/bin/pip --disable-pip-version-check install --quiet apache-airflow || echo "apache-airflow does not install here"
-	$(RECIPES_VENV)/5/bin/pip --disable-pip-version-check install --quiet $(TORCH) || echo "$(TORCH) does not install here"
+	$(RECIPES_VENV)/5/bin/pip --disable-pip-version-check install --quiet numpy pandas polars pyarrow scipy $(TORCH) || echo "$(TORCH) does not install here"
 	@touch $@
 
 test-recipes: $(RECIPES_VENV)/.done
@@ -212,6 +214,7 @@ test-recipes: $(RECIPES_VENV)/.done
 	$(RECIPES_VENV)/3/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/4/bin/pytest -rs tests/test_recipes.py
 	$(RECIPES_VENV)/5/bin/pytest -rs tests/test_recipes.py
+	$(RECIPES_VENV)/5/bin/pytest -rs $(TORCH_TESTS) -k "torch or tensor or inference" -m "not slow"
 
 build: $(VENV)/.dev
 	$(PIP) build 'hatchling>=1.26'

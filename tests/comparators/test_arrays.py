@@ -376,6 +376,8 @@ def test_other_lists_of_arrow():
     assert compare(pa.array([[1, None]]), pa.array([[1, 2]])).reason == "value"
 
 
+# Torch warns of sparse layouts and of quantized tensors.
+@pytest.mark.filterwarnings("ignore:.*(in beta state|quantized tensor creation):UserWarning")
 def test_tensors():
     torch = pytest.importorskip("torch", reason="torch is not installed")
     one = torch.linspace(-1, 1, 100, requires_grad=True)
