@@ -116,7 +116,7 @@ def make_dashboard():
     if shutil.which("make") is None:
         pytest.skip("needs make")
     printed = subprocess.run(
-        ["make", "--dry-run", "dashboard", "DEMO_JOURNAL=demo-journal"],
+        ["make", "--no-print-directory", "--dry-run", "dashboard", "DEMO_JOURNAL=demo-journal"],
         cwd=EXAMPLES.parent, capture_output=True, text=True, check=True, timeout=60,
     ).stdout  # fmt: skip
     program, *arguments = shlex.split(printed.splitlines()[-1])

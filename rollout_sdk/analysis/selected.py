@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class SelectedJournal(Journal):
         self._rollout, self._since_s, self._phase = rollout, since_s, phase
         # None: it is too large.
         self._first: _Reading | None = _Reading()
+        self._is_counted = False
 
     @property
     def is_whole(self) -> bool:
@@ -76,7 +77,7 @@ class SelectedJournal(Journal):
         return self._rollout is None and self._since_s is None and self._phase is None
 
     def begin(self) -> None:
-        """Start the counts anew; those of a reading from memory are those of the first one."""
+        """Start the counts anew."""
         first = self._first
         if first is not None and first.counts is None and first.records:
             if first.unfinished:
@@ -84,19 +85,27 @@ class SelectedJournal(Journal):
             else:
                 first.counts = {name: copy(getattr(self, name)) for name in _COUNTS}
         super().begin()
-        if first is not None and first.counts is not None:
-            for name, value in first.counts.items():
-                setattr(self, name, copy(value))
+        self._is_counted = False
 
     def records_of(self, path: Path, *, only: str = "", having: str = "") -> Iterator[dict[str, Any]]:
         """The selected records of one file; counts are of all lines."""
         first = self._first
         if first is not None and first.counts is not None and path in first.records:
+            self._count(first.counts)
             # Readers add to records: each reading has its own.
             return (record.copy() for record in first.records[path])
         records = super().records_of(path, only=only, having=having)
         selected = records if self.is_whole else filter(self._is_selected, records)
         return selected if only or first is None or first.counts is not None else self._kept(path, selected, first)
+
+    def _count(self, counts: Mapping[str, Any]) -> None:
+        """Add the counts of the first reading, once in a reading from memory; a database that reads the files has its own."""
+        if not self._is_counted:
+            self._is_counted = True
+            self._parts |= counts["_parts"]
+            self.skipped.update(counts["skipped"])
+            for name in ("lines", "cut", "bytes", "repeated"):
+                setattr(self, name, getattr(self, name) + counts[name])
 
     def _kept(self, path: Path, records: Iterator[dict[str, Any]], first: _Reading) -> Iterator[dict[str, Any]]:
         """The same records, which are kept for the next reading while they are few."""

@@ -245,7 +245,7 @@ class Router:
         """Report the first call whose unit cannot be one, or is not where its path says; one without a user is no news."""
         if unit is None and self.unit_path:
             what = f"unit={self.unit_path!r} of {self.key!r} leads to nothing in a call: no such attribute or key, or None."
-        elif unit is None or isinstance(unit, _MAY_BE_ABSENT) or unit == ():
+        elif unit is None or isinstance(unit, _MAY_BE_ABSENT) or (type(unit) is tuple and not unit):
             return
         else:
             what = (
