@@ -105,6 +105,10 @@ class Arm:
         self.breaker = rollout.local_state.breakers.get(variant)
 
 
+_finished: dict[int, Call] = {}
+"""Calls that are being made of common ones, by the id of the common one: a slot cannot be set only where it is empty."""
+
+
 class CommonCall:
     """A common call, in a quarter of the room of a `Call`; `full` is made of it for everybody who wants to know more.
 
@@ -164,12 +168,16 @@ class CommonCall:
         call: Call | None = getattr(self, "_full", None)
         if call is None:
             plan, rollout = self.arm.plan, self.rollout
-            call = self._full = Call.__new__(Call)
+            call = Call.__new__(Call)
             call.rollout, call.outline, call.args, call.kwargs = rollout, rollout.outline, (), self.kwargs
             call.phase, call.digest, call.has_unit = plan.state.phase, self.digest, plan.has_unit
             call.point, call.decision, call.served = (self.digest >> 32) / INTERVAL, self.arm.decision, rollout.control
             call.origin, call.sequence, call.time_ns = plan.origin, self.sequence, self.time_ns
             call.outer = self.outer
+            # The recorder, shadows and the model ask in their own threads, and all get the one that was finished first.
+            first = _finished.setdefault(id(self), call)
+            call = self._full = getattr(self, "_full", first)
+            _finished.pop(id(self), None)
         if (duration_s := getattr(self, "duration_s", None)) is not None:
             call.kwargs, call.served, call.runs = NO_KWARGS, self.variant, ((self.variant, duration_s, None, None),)
         return call

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import threading
 from collections import Counter
 from contextlib import suppress
 from contextvars import Context, ContextVar
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -29,7 +31,7 @@ from rollout_sdk import (
 )
 from rollout_sdk.assignment.ids import IdTemplate, decode_id, encode_id
 from rollout_sdk.concurrency import forking
-from rollout_sdk.engine.common import Common
+from rollout_sdk.engine.common import Common, CommonCall, _finished
 from rollout_sdk.journal.lines import DecisionTemplate, as_line
 from rollout_sdk.judging import Evidence
 from rollout_sdk.judging.unit_sample import cell_of
@@ -403,6 +405,35 @@ def test_the_common_call_and_the_flow_are_alike(tmp_path_factory, scene):
 @given(SCENES)
 def test_the_common_call_and_the_flow_are_alike_in_ten_thousand_scenes(tmp_path_factory, scene):
     alike(scene, tmp_path_factory.mktemp("alike"))
+
+
+class AsksMeanwhile:
+    """A rollout, of which reading an attribute has another thread ask for the same call."""
+
+    control = "control"
+
+    def __init__(self):
+        self.asked, self.found = 0, []
+
+    @property
+    def outline(self):
+        self.asked += 1
+        if self.asked == 1:
+            thread = threading.Thread(target=lambda: self.found.append((self.call.full, self.call.full.decision)))
+            thread.start()
+            thread.join(10.0)
+
+
+def test_threads_that_ask_for_a_call_at_once_get_the_same_whole_one():
+    rollout, decision = AsksMeanwhile(), object()
+    call = rollout.call = CommonCall()
+    plan = SimpleNamespace(rollout=rollout, state=SimpleNamespace(phase=None), has_unit=True, origin=1)
+    call.arm = SimpleNamespace(plan=plan, decision=decision)
+    call.kwargs, call.raw, call.sequence, call.time_ns, call.outer = {}, bytes(8), 1, 1, None
+    full = call.full
+    assert [(full, decision)] == rollout.found
+    assert full is call.full
+    assert {} == _finished
 
 
 @pytest.mark.parametrize("strategy", [ABTest(0.5), CANARY, Shadow(0.5)], ids=lambda strategy: strategy.name)
