@@ -14,7 +14,8 @@ from rollout_sdk.journal import read_journal
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 
 SET_UP = """
-import ctypes, os, signal, sys, time, threading
+import ctypes, faulthandler, os, signal, sys, time, threading
+faulthandler.enable()  # a child that crashes shows where
 {platform}
 from rollout_sdk import ABTest, Runtime, Shadow, ShadowLimits, rollout
 from rollout_sdk.runtime import all_runtimes
