@@ -14,7 +14,7 @@ from rollout_sdk.journal import read_journal
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")
 
 SET_UP = """
-import ctypes, faulthandler, os, signal, sys, time, threading
+import ctypes, faulthandler, os, select, signal, sys, time, threading
 faulthandler.enable()  # a child that crashes shows where
 {platform}
 from rollout_sdk import ABTest, Runtime, Shadow, ShadowLimits, rollout
@@ -23,16 +23,30 @@ from rollout_sdk.runtime import all_runtimes
 c_fork = ctypes.PyDLL(None).fork
 def in_child(action):
     "Have a child do it; its process id."
-    # No other thread may wait for the interpreter's lock at the fork: in the child, it would for ever. The recorder's has just
-    # begun to wait for facts, and the reconciler's is at its end.
+    # No other thread may wait for the interpreter's lock at the fork: in the child, it would forever. The recorder's has just
+    # begun to wait for facts, and the reconciler's is at its end. On a busy machine, one may wait all the same: such a child
+    # hangs, or crashes, when it first gives the lock away, whatever it runs, and another one is forked.
     for runtime in all_runtimes():
         runtime.reconciler._thread.end()
     while any(thread.name == "rollout-reconciler" for thread in threading.enumerate()):
         time.sleep(0.01)
     for runtime in all_runtimes():
         runtime.flush()
-    time.sleep(0.05)
-    pid = c_fork()
+    for _ in range(3):
+        time.sleep(0.05)
+        reading, writing = os.pipe()
+        pid = c_fork()
+        if pid == 0:
+            time.sleep(0.001)
+            os.write(writing, b"x")
+            break
+        os.close(writing)
+        lives = select.select([reading], [], [], 5.0)[0] and os.read(reading, 1)
+        os.close(reading)
+        if lives:
+            break
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
     if pid == 0:
         signal.alarm(20)
         try:
