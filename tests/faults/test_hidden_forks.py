@@ -48,6 +48,7 @@ def in_child(action):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     if pid == 0:
+        faulthandler.register(signal.SIGALRM, chain=True)
         signal.alarm(20)
         try:
             good = action()
