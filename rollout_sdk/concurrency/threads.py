@@ -2,7 +2,7 @@
 
 After `gevent.monkey.patch_all()` or `eventlet.monkey_patch()`, a thread is a greenlet: a shadow that computes or blocks would
 stall the serving loop, and greenlets of a master process live on in its forked children. So the background uses real threads,
-which share with the caller only what works between threads of any kind: a queue implemented in C, and flags.
+which share with the caller only what works between threads of any kind: queues (`concurrency.queues`), and flags.
 
 The original functions are bound when this module is imported; later patches, even with threads running, do not affect them.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from _queue import Empty, SimpleQueue
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Event
@@ -22,11 +21,9 @@ from typing import Any, TypeVar
 from rollout_sdk.concurrency.clocks import monotonic, sleep
 
 __all__ = [
-    "Empty",
     "Flag",
     "Lock",
     "ReentrantLock",
-    "SimpleQueue",
     "Thread",
     "WatchThread",
     "caller_sleep",

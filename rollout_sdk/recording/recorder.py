@@ -18,7 +18,8 @@ from typing import Any
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
-from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, imported
+from rollout_sdk.concurrency.queues import Empty, SimpleQueue
+from rollout_sdk.concurrency.threads import Flag, Lock, Thread, imported
 from rollout_sdk.plugins.manager import Failed
 from rollout_sdk.recording.intake import MOST_AT_ONCE, Intake
 from rollout_sdk.records.sampling import Load

@@ -13,7 +13,8 @@ from typing import Any
 
 from rollout_sdk.concurrency.clocks import monotonic
 from rollout_sdk.concurrency.forking import notice_fork, renew_after_fork, same_process
-from rollout_sdk.concurrency.threads import Empty, Flag, Lock, SimpleQueue, Thread, native_sleep
+from rollout_sdk.concurrency.queues import Empty, SimpleQueue
+from rollout_sdk.concurrency.threads import Flag, Lock, Thread, native_sleep
 from rollout_sdk.resilience.faults import HangError
 
 __all__ = ["QueueThread"]

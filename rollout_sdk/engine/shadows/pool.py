@@ -12,7 +12,8 @@ from collections import deque
 
 from rollout_sdk.concurrency.clocks import monotonic, thread_time
 from rollout_sdk.concurrency.forking import renew_after_fork
-from rollout_sdk.concurrency.threads import Flag, Lock, SimpleQueue, Thread, caller_sleep
+from rollout_sdk.concurrency.queues import SimpleQueue
+from rollout_sdk.concurrency.threads import Flag, Lock, Thread, caller_sleep
 from rollout_sdk.engine.rollout import ShadowLimits
 from rollout_sdk.engine.shadows.processes import ProcessLane
 from rollout_sdk.engine.shadows.shadow import ShadowRun, break_off, finish

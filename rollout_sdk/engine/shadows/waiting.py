@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from rollout_sdk.concurrency.threads import SimpleQueue, native_sleep
+from rollout_sdk.concurrency.queues import SimpleQueue
+from rollout_sdk.concurrency.threads import native_sleep
 
 if TYPE_CHECKING:
     from rollout_sdk.engine.shadows.shadow import ShadowRun
