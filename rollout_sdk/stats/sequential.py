@@ -126,6 +126,10 @@ def log_e_one_sided(estimate: float, std_error: float, *, rho: float, null: floa
     return _log_half_t((estimate - null) / std_error, log_r, df)
 
 
+_LARGEST_EXPONENT = 700.0
+"""Of which the exponential is a float."""
+
+
 def confidence_sequence(
     estimate: float, std_error: float, *, rho: float, alpha: float = 0.05, df: float | None = None
 ) -> tuple[float, float]:
@@ -151,7 +155,12 @@ def confidence_sequence(
     else:
         log_c = level / (df + 1)
         left = -math.expm1(log_c + log_r)
-        half = std_error * math.sqrt(df * math.expm1(log_c) / left) if left > 0 else math.inf
+        if left <= 0:
+            half = math.inf
+        elif log_c < _LARGEST_EXPONENT:
+            half = std_error * math.sqrt(df * math.expm1(log_c) / left)
+        else:
+            half = std_error * math.exp(log_c / 2) * math.sqrt(df / left)
     return estimate - half, estimate + half
 
 

@@ -338,7 +338,8 @@ def test_a_process_that_serves_is_seen_follows_and_is_gone_when_it_ends(tmp_path
 
         assert "1" == answer()
         with operate(address, "m", actor="ann") as model:
-            until(lambda: model.status().processes)
+            # The plan is stored beside the process, a moment later.
+            until(lambda: model.status().processes and "guardrails" in model.status().plan)
             (process,) = model.status().processes
             assert (serving.pid, socket.gethostname(), 0) == (process.pid, process.host, process.revision)
             assert [{"metric": "error_rate"}] == model.status().plan["guardrails"]
