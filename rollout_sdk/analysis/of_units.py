@@ -60,7 +60,7 @@ class _Calls:
         return self._of_unit(record) is not None
 
     def joined(self, record: _Record) -> _Record:
-        """An outcome of a unit as one of the unit's last call before it; as one of nothing where there is no such call."""
+        """The outcome of a unit as an outcome of the unit's last call before it; without a call if there is none."""
         calls = self._of_unit(record) or []
         index = bisect_right(calls, record["t"], key=lambda call: call.time_s) - 1
         if index < 0:

@@ -76,12 +76,12 @@ class ForkedQueue(Generic[V]):
         lock = Lock()
         lock.acquire()
         self._waiting.append(lock)
-        # In this order: what came before the line above has woken nobody.
+        # In this order: an item that came before the line above woke no thread.
         if self._items or not lock.acquire(timeout=timeout_s):
             try:
                 self._waiting.remove(lock)
             except ValueError:
-                # Woken meanwhile, for an item that this thread or another is about to take.
+                # `put` has taken the lock to wake this thread, so there was an item, which another thread may have taken since.
                 return True
             return bool(self._items)
         return True

@@ -152,7 +152,7 @@ def _control(call: Call) -> Invoke:
 
 
 def keep_stream(call: Call) -> StreamCopy | None:
-    """Return what keeps the items that the control may yield; None if nobody looks at them afterwards."""
+    """Return what keeps the items that the control may yield; None if nothing reads them afterwards."""
     rollout = call.rollout
     is_wanted = call.shadows or rollout.measure is not None
     return StreamCopy(rollout.limits.kept_items, rollout.isolate, rollout.limits) if is_wanted else None

@@ -50,7 +50,7 @@ _MOST_KNOWN = 256
 
 
 _MAY_BE_ABSENT = (str, bytes, bytearray, Number)
-"""Types of which a value can be empty, or not a number: the call has no user, and whoever wrote unit= knows that."""
+"""Types of which a value can be empty, or not a number: then the call has no user, which is normal."""
 _WITHOUT = {
     "control": "no_unit: the control answers them, and they are not analysed",
     "random": "each is drawn by itself",
@@ -242,14 +242,14 @@ class Router:
             )
 
     def miss(self, unit: object, note: Callable[[str], None]) -> None:
-        """Report the first call whose unit cannot be one, or is not where its path says; one without a user is no news."""
+        """Report the first call whose unit cannot be one, or is not where its path says; calls without a user are normal."""
         if unit is None and self.unit_path:
             what = f"unit={self.unit_path!r} of {self.key!r} leads to nothing in a call: no such attribute or key, or None."
         elif unit is None or isinstance(unit, _MAY_BE_ABSENT) or (type(unit) is tuple and not unit):
             return
         else:
             what = (
-                f"unit= of {self.key!r} gives a {type(unit).__qualname__}, which is no unit. A unit is a non-empty text, a "
+                f"unit= of {self.key!r} gives a {type(unit).__qualname__}, which is not a unit. A unit is a non-empty text, a "
                 "number, a UUID, a date, bytes or a tuple of these."
             )
         self._has_missed = True

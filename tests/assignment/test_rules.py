@@ -333,8 +333,8 @@ def test_many_arguments_are_no_unit(runtime, unit, named):
     ("unit", "user", "why"),
     [
         ("user.name.id", "x", "unit='user.name.id' of 'm' leads to nothing in a call: no such attribute or key, or None."),
-        ("user", object(), "unit= of 'm' gives a object, which is no unit."),
-        ("user", ["ann"], "unit= of 'm' gives a list, which is no unit."),
+        ("user", object(), "unit= of 'm' gives a object, which is not a unit."),
+        ("user", ["ann"], "unit= of 'm' gives a list, which is not a unit."),
     ],
 )
 def test_a_unit_that_cannot_be_read_is_told_once(unit, user, why):
