@@ -12,9 +12,10 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from threading import Event
+from threading import TIMEOUT_MAX
 from threading import Thread as PythonThread
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ __all__ = [
 V = TypeVar("V")
 
 _POLL_S = 0.005
+_PATCHERS = ("gevent.monkey", "eventlet.patcher")
 
 start_thread = PythonThread.start
 """Bound at import, like the classes: a test that replaces threads means those of its application."""
@@ -125,21 +127,25 @@ _ours: set[int] = set()
 
 
 class Flag:
-    """A flag that is set once, and can be waited for in the caller's thread or greenlet, or in one of the SDK's threads."""
+    """A flag that is set once, and can be waited for in the caller's thread or greenlet, or in one of the SDK's threads.
 
-    __slots__ = ("_event", "_set")
+    An `Event` would make its locks when it is waited for. If gevent has patched them by then, or is doing so right now, one of
+    the SDK's threads gets an event loop of its own, and setting that up can deadlock with the patching thread's imports.
+    """
+
+    __slots__ = ("_set", "_waiting")
 
     def __init__(self) -> None:
         """Create the flag, not set."""
         self._set = False
-        # A green Event cannot be shared by two loops.
-        self._event = None if _is_green() else Event()
+        self._waiting: deque[Any] = deque()
 
     def set(self) -> None:
         """Set the flag permanently."""
         self._set = True
-        if self._event is not None:
-            self._event.set()
+        while self._waiting:
+            with suppress(IndexError):  # another thread was faster
+                self._waiting.popleft().release()
 
     def is_set(self) -> bool:
         """Whether the flag is set."""
@@ -147,11 +153,21 @@ class Flag:
 
     def wait(self, timeout_s: float, *, inside: bool = False) -> bool:
         """Wait until the flag is set; return False on a timeout. `inside`: this is one of the SDK's threads."""
-        if self._event is not None:
-            return self._event.wait(timeout_s)
-        deadline, inside = monotonic() + timeout_s, inside or native_ident() in _ours
-        while not self._set and monotonic() < deadline:
-            (native_sleep if inside else caller_sleep)(_POLL_S)
+        if self._set or timeout_s <= 0:
+            return self._set
+        if not (inside or native_ident() in _ours) and _is_green():
+            deadline = monotonic() + timeout_s
+            while not self._set and monotonic() < deadline:
+                caller_sleep(_POLL_S)
+            return self._set
+        lock = Lock()
+        lock.acquire()
+        self._waiting.append(lock)
+        # In this order: who sets the flag later finds the lock.
+        if not self._set:
+            lock.acquire(timeout=min(timeout_s, TIMEOUT_MAX))
+        with suppress(ValueError):  # released, so no longer there
+            self._waiting.remove(lock)
         return self._set
 
 
@@ -163,7 +179,8 @@ class Thread:
         self._target = target
         self._over = Flag()
         self._ident: int | None = None
-        self._thread = None if _is_green() else PythonThread(target=self._run, name=name, daemon=True)
+        self._name = name
+        self._thread: PythonThread | None = None
 
     def start(self) -> None:
         """Start the thread.
@@ -173,10 +190,13 @@ class Thread:
         """
         if _is_forked_blindly():
             raise RuntimeError("This process forks workers without telling Python: threads start in the workers.")
-        if self._thread is None:
-            _start(self._run, ())
-        else:
+        if sys.modules.keys().isdisjoint(_PATCHERS):
+            self._thread = PythonThread(target=self._run, name=self._name, daemon=True)
             start_thread(self._thread)
+        else:
+            # Even if nothing is patched yet: another thread may be about to. Half patched, a `PythonThread` becomes a greenlet of
+            # the thread that starts it, and rarely runs.
+            _start(self._run, ())
 
     def _run(self) -> None:
         self._ident = native_ident()

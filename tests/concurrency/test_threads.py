@@ -113,20 +113,56 @@ def test_a_flag_is_waited_for_until_it_is_set_or_the_time_is_up(monkeypatch, mak
 
 
 def test_under_gevent_a_caller_yields_in_short_naps_and_the_sdks_threads_do_not_yield(monkeypatch):
-    naps = {"green": [], "native": []}
-    fake_gevent(monkeypatch, sleep=naps["green"].append)
-    monkeypatch.setattr(threads, "native_sleep", naps["native"].append)
+    naps = []
+    fake_gevent(monkeypatch, sleep=naps.append)
     flag = Flag()
     assert not flag.wait(0.002)
-    assert naps["native"] == []
-    assert 0 < max(naps["green"]) <= 0.01
-    naps["green"].clear()
+    assert 0 < max(naps) <= 0.01
+    naps.clear()
+    began = time.monotonic()
     assert not flag.wait(0.002, inside=True)
-    assert (bool(naps["native"]), naps["green"]) == (True, [])
-    naps["native"].clear()
     monkeypatch.setattr(threads, "_ours", {threads.native_ident()})
     assert not flag.wait(0.002)
-    assert (bool(naps["native"]), naps["green"]) == (True, [])
+    assert (naps, time.monotonic() - began >= 0.004) == ([], True)
+
+
+def test_a_flag_does_not_use_locks_that_were_patched_after_the_import(monkeypatch):
+    """Making one of gevent's in the background sets up an event loop there, and may deadlock with the patching thread."""
+    for name in ("_allocate_lock", "Lock", "RLock", "Condition", "Event"):
+        monkeypatch.setattr(threading, name, None)
+    flag = Flag()
+    assert not flag.wait(0.001)
+    threads._start(lambda: (time.sleep(0.01), flag.set()), ())
+    assert flag.wait(10.0)
+
+
+def test_a_flag_wakes_all_that_wait_and_forgets_those_that_gave_up():
+    flag, woken = Flag(), []
+    waiting = [threading.Thread(target=lambda: woken.append(flag.wait(10.0))) for _ in range(8)]
+    for thread in waiting:
+        thread.start()
+    assert until(lambda: len(flag._waiting) == 8)
+    assert not flag.wait(0.001)
+    assert len(flag._waiting) == 8
+    flag.set()
+    for thread in waiting:
+        thread.join(10.0)
+    assert (woken, len(flag._waiting)) == ([True] * 8, 0)
+    assert Flag().wait(-1.0) is False
+
+
+@pytest.mark.parametrize("patcher", ["gevent.monkey", "eventlet.patcher"])
+def test_threads_start_without_python_s_own_where_these_may_be_patched_right_now(monkeypatch, patcher):
+    nothing_yet = SimpleNamespace(is_module_patched=lambda name: False, is_monkey_patched=lambda name: False)
+    monkeypatch.setitem(sys.modules, patcher, nothing_yet)
+    monkeypatch.setattr(threads, "start_thread", None)
+    monkeypatch.setattr(threads, "PythonThread", None)
+    ran = Flag()
+    thread = Thread(ran.set, "test")
+    thread.start()
+    assert ran.wait(10.0)
+    thread.join(10.0)
+    assert not thread.is_alive()
 
 
 @pytest.mark.parametrize("make_green", [None, fake_gevent])
