@@ -194,8 +194,8 @@ class Thread:
             self._thread = PythonThread(target=self._run, name=self._name, daemon=True)
             start_thread(self._thread)
         else:
-            # Even if nothing is patched yet: another thread may be about to. Half patched, a `PythonThread` becomes a greenlet of
-            # the thread that starts it, and rarely runs.
+            # Even if nothing is patched yet: another thread may be doing so. Half patched, a `PythonThread` becomes a greenlet
+            # of the thread that starts it, and rarely runs.
             _start(self._run, ())
 
     def _run(self) -> None:
