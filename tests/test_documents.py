@@ -168,7 +168,8 @@ def test_the_commands_of_a_document_exist(document, command, tmp_path):
         assert set(words) <= set(targets)
     elif program == "rollout" and words[0] == "dashboard":
         # It would serve until it is stopped: tests/browser does that.
-        main.commands["dashboard"].make_context("dashboard", [str(tmp_path) if word == "DIR" else word for word in words[1:]])
+        dashboard = main.get_command(None, "dashboard")
+        dashboard.make_context("dashboard", [str(tmp_path) if word == "DIR" else word for word in words[1:]])
     elif program == "rollout":
         result = CliRunner().invoke(main, [str(tmp_path) if word == "DIR" else word for word in words], catch_exceptions=False)
         # 5: the journal of this test is empty.
@@ -264,7 +265,7 @@ def test_the_metric_of_the_guide_is_judged_once_it_is_registered_as_the_guide_sa
 
 def test_the_guide_to_operating_has_every_command_and_every_exit_code():
     guide = (ROOT / "docs/operating.md").read_text()
-    missing = [name for name in main.commands if not re.search(rf"`rollout {name}\b", guide)]
+    missing = [name for name in main.list_commands(None) if not re.search(rf"`rollout {name}\b", guide)]
     assert missing == ["simulate"]
     rows = re.findall(r"^\| (\d) \| ", guide, re.MULTILINE)
     assert rows == re.findall(r"^  (\d)  ", EXIT_CODES, re.MULTILINE) == [str(code) for code in range(9)]

@@ -10,10 +10,10 @@ from typing import Any
 
 from attrs import define, field
 
-from rollout_sdk.analysis.facts import add_line, recorded, shadowed
+from rollout_sdk.analysis.facts import add_line, add_outcome_line, shadowed
 from rollout_sdk.analysis.shadow_pairs import ShadowPairs
 from rollout_sdk.interleaving.pages import page_of
-from rollout_sdk.judging import Evidence, Situation, Verdict, add_outcome, add_shadowed, judge
+from rollout_sdk.judging import Evidence, Situation, Verdict, add_shadowed, judge
 from rollout_sdk.judging.ingest import is_shadow
 from rollout_sdk.judging.phase_evidence import number_of
 from rollout_sdk.plan import Criteria, Criterion, Step
@@ -130,7 +130,7 @@ class Course:
         elif event == "shadow":
             self._shadow(record)
         elif event == "outcome":
-            add_outcome(self.evidence, recorded(record))
+            add_outcome_line(self.evidence, record)
 
     def _transition(self, record: Mapping[str, Any]) -> None:
         phase, shares, action = record["to_phase"], record.get("shares", {}), record["action"]

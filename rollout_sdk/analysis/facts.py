@@ -12,8 +12,9 @@ from rollout_sdk.journal.parts import writer_of
 from rollout_sdk.judging import Evidence
 from rollout_sdk.judging.ingest import add_call
 from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
+from rollout_sdk.records.events import identity_of
 
-__all__ = ["add_line", "compared", "in_order", "recorded", "routed", "set_of", "shadowed", "stands_for"]
+__all__ = ["add_line", "add_outcome_line", "compared", "in_order", "recorded", "routed", "set_of", "shadowed", "stands_for"]
 
 _TELL_EVERY = 10_000
 _TIMED = ("decision", "transition")
@@ -137,6 +138,37 @@ def add_line(evidence: Evidence, record: Mapping[str, Any], exposure: Mapping[st
         closed_early=get("closed_early", False),
         unmeasured=get("unmeasured"),
         covariate=get("cov"),
+    )
+
+
+def add_outcome_line(evidence: Evidence, record: Mapping[str, Any]) -> None:
+    """Add the outcome that a line tells of to the evidence: the same as `add_outcome` does with its event."""
+    get = record.get
+    if get("excluded", False):
+        return
+    metric, value, time_s, decision, unit = record["metric"], record["value"], get("t", 0.0), get("id"), get("unit")
+    shadow, variant, source, item = get("shadow", False), get("variant"), get("source", ""), get("item")
+    if item is None:
+        item = get("position")
+    about = (f"{variant} {source}" if source else variant) if shadow else item
+    whom = unit if decision is None else decision
+    evidence.add_outcome(
+        metric,
+        value,
+        decision=decision,
+        phase_name=get("phase"),
+        arm=variant,
+        bucket=get("bucket"),
+        decided_s=get("decided"),
+        time_s=time_s,
+        fingerprint=get("fingerprint", ""),
+        identity=identity_of(record["rollout"], metric, value, time_s, whom, about, get("event_id")),
+        factor=get("call_rate", 1.0) / get("rate", 1.0),
+        shadow=shadow,
+        source=source,
+        details=get("details", {}),
+        item=item,
+        unit=unit,
     )
 
 

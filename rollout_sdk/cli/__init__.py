@@ -11,19 +11,8 @@ except ModuleNotFoundError:
     sys.exit("rollout needs click, which is not installed. Run: pip install 'rollout-sdk[cli]'")
 
 from rollout_sdk._version import __version__
-from rollout_sdk.cli import (
-    auditing,
-    dashboards,
-    disagreements,
-    journals,
-    looking,
-    operate,
-    planning,
-    plugin_list,
-    simulating,
-    tables,
-)
 from rollout_sdk.cli.output import EXIT_CODES
+from rollout_sdk.cli.rooms import Commands
 
 __all__ = ["main"]
 
@@ -39,12 +28,7 @@ Completion of commands and keys, for bash (zsh, fish: docs/operating.md)
 """
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
+@click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80})
 @click.version_option(__version__, prog_name="rollout")
 def main() -> None:
     """Put a new model beside the one in production, and find out safely which is better."""
-
-
-for room in (looking, operate, journals, dashboards, disagreements, auditing, plugin_list, planning, simulating, tables):
-    for command in room.COMMANDS:
-        main.add_command(command)

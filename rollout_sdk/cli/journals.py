@@ -24,8 +24,6 @@ from rollout_sdk.cli.options import (
 from rollout_sdk.cli.output import fault, progress, say, width, write_private
 from rollout_sdk.concurrency.clocks import time
 from rollout_sdk.control.stored import StoredRollout, StoredStatus
-from rollout_sdk.doctor import as_text as doctor_text
-from rollout_sdk.doctor import examine
 from rollout_sdk.exceptions import JournalError, RolloutError
 from rollout_sdk.formatting import plain
 from rollout_sdk.journal import KeptPair, read_journal, read_pairs
@@ -178,6 +176,10 @@ def doctor(context: click.Context, folder: str | None, as_json: bool) -> None:
     DIR is the journal's folder; by default that of ROLLOUT_JOURNAL. Imports no plugin and no application. Exit code 0: there is
     nothing to do. 1: there are warnings or errors.
     """
+    # Imported here: it loads more than a report needs.
+    from rollout_sdk.doctor import as_text as doctor_text
+    from rollout_sdk.doctor import examine
+
     try:
         with progress("Reading the journal") as update:
             diagnosis = examine(folder, progress=update)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-from rollout_sdk.journal.schema import FIELDS, SCHEMA, Field
+from rollout_sdk.journal.schema import FIELDS, MOST, SCHEMA
 
 __all__ = ["decisions_of", "decoded", "why_skipped"]
 
@@ -17,10 +18,16 @@ def _refused(constant: str) -> float:
 _decoder = json.JSONDecoder(parse_constant=_refused)
 _scan = _decoder.scan_once  # type: ignore[attr-defined]  # documented nowhere, and there since Python 2.6
 _REQUIRED = {event: frozenset(name for name, field in fields.items() if field.required) for event, fields in FIELDS.items()}
-_Checks = tuple[Field | None, ...] | None
-_MOST_SHAPES, _LONGEST_SHAPE = 200, 1_000
-_shapes: dict[str, dict[tuple[str, ...], _Checks]] = {event: {} for event in FIELDS}
-"""How the fields of a line are checked, by their names: almost all lines of an event have one of a few sets of fields."""
+_Checks = tuple[tuple[str, Callable[[Any], bool]], ...]
+_Shape = tuple[tuple[str, ...], _Checks, tuple[str, ...], bool] | None
+_MOST_SHAPES, _LONGEST_SHAPE = 1_000, 1_000
+_shapes: dict[str, dict[tuple[tuple[str, ...], tuple[type, ...]], _Shape]] = {event: {} for event in FIELDS}
+"""How the fields of a line are checked, by their names and the classes of their values: almost all lines of an event have
+one of a few sets of them, and most values need no check besides that of their class.
+
+A shape holds the names of those that are numbers, the checks of the others, the fields that are null, and whether none of these
+is required; it is None where a required field is missing.
+"""
 
 
 def decoded(line: bytes) -> Any:
@@ -52,33 +59,43 @@ def why_skipped(record: Any) -> str | None:
     return "unknown event" if shapes is None else _fault_in_fields(record, event, shapes)
 
 
-def _fault_in_fields(record: dict[str, Any], event: str, shapes: dict[tuple[str, ...], _Checks]) -> str | None:
-    names = tuple(record)
+def _fault_in_fields(
+    record: dict[str, Any], event: str, shapes: dict[tuple[tuple[str, ...], tuple[type, ...]], _Shape]
+) -> str | None:
+    which = tuple(record), tuple(map(type, record.values()))
     try:
-        checks = shapes[names]
+        shape = shapes[which]
     except KeyError:
-        checks = _checks_of(event, names)
-        if len(shapes) < _MOST_SHAPES and sum(map(len, names)) <= _LONGEST_SHAPE:
-            shapes[names] = checks
-    if checks is None:
+        shape = _shape_of(event, *which)
+        if len(shapes) < _MOST_SHAPES and sum(map(len, which[0])) <= _LONGEST_SHAPE:
+            shapes[which] = shape
+    if shape is None:
         return "damaged"
-    nulls = []
-    for field, (name, value) in zip(checks, record.items(), strict=True):
-        if field is None or value.__class__ is field.plain:
-            continue
-        if value is None:
-            nulls.append(name)
-        elif not field.holds(value):
+    numbers, checks, nulls, is_complete = shape
+    for name in numbers:
+        if not -MOST <= record[name] <= MOST:
+            return "damaged"
+    for name, holds in checks:
+        if not holds(record[name]):
             return "damaged"
     # Null means the same as a missing field; readers need to know only one of the two.
     for name in nulls:
         del record[name]
-    return "damaged" if nulls and not record.keys() >= _REQUIRED[event] else None
+    return None if is_complete else "damaged"
 
 
-def _checks_of(event: str, names: tuple[str, ...]) -> _Checks:
-    """The field that each name stands for, None for one that the schema does not know; None: a required one is missing."""
-    return tuple(map(FIELDS[event].get, names)) if _REQUIRED[event] <= set(names) else None
+def _shape_of(event: str, names: tuple[str, ...], classes: tuple[type, ...]) -> _Shape:
+    if not _REQUIRED[event] <= set(names):
+        return None
+    fields = FIELDS[event]
+    # Fields that the schema does not know are as they are.
+    known = [(name, fields[name], kind) for name, kind in zip(names, classes, strict=True) if name in fields]
+    nulls = tuple(name for name, _, kind in known if kind is type(None))
+    numbers = tuple(name for name, field, kind in known if kind in field.numbers)
+    checks = tuple(
+        (name, field.holds) for name, field, kind in known if name not in (*nulls, *numbers) and kind is not field.plain
+    )
+    return numbers, checks, nulls, _REQUIRED[event].isdisjoint(nulls)
 
 
 def decisions_of(record: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -30,7 +30,7 @@ from attrs import frozen
 
 from rollout_sdk.records.sampling import HIGHEST_LEVEL, rate_of
 
-__all__ = ["FIELDS", "SCHEMA", "Field"]
+__all__ = ["FIELDS", "MOST", "SCHEMA", "Field"]
 
 SCHEMA = 1
 """Version of the lines; raised when a field changes its meaning, never when one is added."""
@@ -44,14 +44,17 @@ class Field:
         holds: Whether a value is one of the field's.
         required: Whether a line without it is damaged.
         plain: A class all of whose instances are valid values, which skips the check; None if there is none.
+        numbers: Classes of numbers of which all from -`MOST` to `MOST` are valid values, which is checked without a call.
     """
 
     holds: Callable[[Any], bool]
     required: bool = False
     plain: type | None = None
+    numbers: tuple[type, ...] = ()
 
 
-_MOST = float_info.max
+MOST = float_info.max
+"""The largest number that a line may have."""
 _LOWEST_RATE = rate_of(HIGHEST_LEVEL)
 
 
@@ -62,7 +65,7 @@ def _is_text(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     # NaN, infinity and integers that no float can hold are none: they would make nonsense of every sum.
     kind = value.__class__
-    return (kind is float or kind is int) and -_MOST <= value <= _MOST
+    return (kind is float or kind is int) and -MOST <= value <= MOST
 
 
 def _is_count(value: Any) -> bool:
@@ -126,9 +129,10 @@ def _is_run(value: Any) -> bool:
 
 
 _TEXT, _FLAG = Field(_is_text, plain=str), Field(_is_flag, plain=bool)
-_NUMBER, _COUNT = Field(_is_number), Field(_is_count)
+_NUMBER, _COUNT = Field(_is_number, numbers=(float, int)), Field(_is_count, numbers=(int,))
 _A_TEXT = Field(_is_text, required=True, plain=str)
-_A_NUMBER, _A_COUNT = (Field(kind, required=True) for kind in (_is_number, _is_count))
+_A_NUMBER = Field(_is_number, required=True, numbers=(float, int))
+_A_COUNT = Field(_is_count, required=True, numbers=(int,))
 _TEXTS, _TEAMS, _RUNS = (Field(partial(_is_list, kind)) for kind in (_is_text, _is_text_or_none, _is_run))
 # A strategy may have none, and what is empty is left out.
 _RATE = Field(_is_rate)

@@ -124,12 +124,18 @@ class RecordedEvent:
         It identifies the event that the outcome came from, even if the unit has had another decision since. Without an event,
         it identifies the subject of the outcome, its value, and its time to the millisecond.
         """
-        what = self._what
-        if self.event_id is not None:
-            return hash((self.rollout, self.metric, self.event_id, what))
         whom = self.unit if self.decision_id is None else self.decision_id
-        # Rounded as in a journal.
-        return hash((self.rollout, self.metric, float(self.value), int(round(self.time_s, 6) * 1000), whom, what))
+        return identity_of(self.rollout, self.metric, self.value, self.time_s, whom, self._what, self.event_id)
+
+
+def identity_of(
+    rollout: str, metric: str, value: float, time_s: float, whom: str | None, what: str | int | None, event_id: str | None
+) -> int:
+    """`RecordedEvent.identity` by its fields: `whom` is the decision, else the unit; `what` is what of the answer it is about."""
+    if event_id is not None:
+        return hash((rollout, metric, event_id, what))
+    # Rounded as in a journal.
+    return hash((rollout, metric, float(value), int(round(time_s, 6) * 1000), whom, what))
 
 
 def _named(*parts: str | float | None) -> str:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from rollout_sdk import Guardrail
-from rollout_sdk.analysis.facts import add_line, routed
-from rollout_sdk.judging import Evidence, add_routed
+from rollout_sdk import Gate, Guardrail
+from rollout_sdk.analysis.facts import add_line, add_outcome_line, recorded, routed
+from rollout_sdk.judging import Evidence, add_outcome, add_routed
 
 LINE = {
     "event": "decision",
@@ -57,3 +57,63 @@ def test_as_its_event_does(changed, exposure):
     assert added(add_line, line, exposure) == expected
     is_left_out = changed.keys() & {"excluded", "no_evidence"} or changed.get("withheld") in ("aborted", "disabled")
     assert bool(expected) == (exposure is HALF and not is_left_out)
+
+
+OUTCOME = {
+    "event": "outcome",
+    "t": 1001.0,
+    "rollout": "m",
+    "metric": "click",
+    "value": 1.0,
+    "id": "d",
+    "phase": "0:50%",
+    "variant": "v2",
+    "bucket": 3,
+    "decided": 1000.0,
+}
+
+
+def counted(add, line, other):
+    """What two outcomes add, the second of which may repeat the first."""
+    evidence = Evidence([Gate("click", window=3600.0)], fingerprint="f")
+    add_line(evidence, LINE, HALF)
+    add(evidence, OUTCOME)
+    add(evidence, line)
+    # Whether it is remembered as the same outcome.
+    other(evidence, line)
+    return {name: phase.as_dict() for name, phase in evidence.phases.items()}, dict(evidence.outcomes)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {},
+        {"value": 2},
+        {"t": 1001.0004},
+        {"t": 1002.0},
+        {"t": 9000.0},
+        {"event_id": "e"},
+        {"id": None, "unit": "u", "phase": None, "decided": None},
+        {"item": "film"},
+        {"position": 0},
+        {"shadow": True},
+        {"shadow": True, "source": "human"},
+        {"source": "judge", "details": {"judge": "j"}},
+        {"excluded": True},
+        {"fingerprint": "f"},
+        {"fingerprint": "g"},
+        {"rate": 0.25},
+        {"rate": 0.25, "call_rate": 0.5},
+        {"metric": "other"},
+    ],
+    ids=str,
+)
+def test_the_line_of_an_outcome_adds_what_its_event_adds(changed):
+    line = {name: value for name, value in {**OUTCOME, **changed}.items() if value is not None}
+
+    def by_event(evidence, line):
+        add_outcome(evidence, recorded(line))
+
+    expected = counted(by_event, line, by_event)
+    assert counted(add_outcome_line, line, add_outcome_line) == expected
+    assert counted(add_outcome_line, line, by_event) == counted(by_event, line, add_outcome_line) == expected
