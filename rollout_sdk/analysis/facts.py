@@ -14,7 +14,18 @@ from rollout_sdk.judging.ingest import add_call
 from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent, Run, ShadowedEvent
 from rollout_sdk.records.events import identity_of
 
-__all__ = ["add_line", "add_outcome_line", "compared", "in_order", "recorded", "routed", "set_of", "shadowed", "stands_for"]
+__all__ = [
+    "add_line",
+    "add_outcome_line",
+    "compared",
+    "identity_in",
+    "in_order",
+    "recorded",
+    "routed",
+    "set_of",
+    "shadowed",
+    "stands_for",
+]
 
 _TELL_EVERY = 10_000
 _TIMED = ("decision", "transition")
@@ -141,34 +152,44 @@ def add_line(evidence: Evidence, record: Mapping[str, Any], exposure: Mapping[st
     )
 
 
+def identity_in(record: Mapping[str, Any]) -> int:
+    """`RecordedEvent.identity` of the outcome that a line tells of, without the event."""
+    get = record.get
+    what = get("item")
+    if get("shadow", False):
+        variant, source = get("variant"), get("source", "")
+        what = f"{variant} {source}" if source else variant
+    elif what is None:
+        what = get("position")
+    whom = get("id")
+    if whom is None:
+        whom = get("unit")
+    return identity_of(record["rollout"], record["metric"], record["value"], get("t", 0.0), whom, what, get("event_id"))
+
+
 def add_outcome_line(evidence: Evidence, record: Mapping[str, Any]) -> None:
     """Add the outcome that a line tells of to the evidence: the same as `add_outcome` does with its event."""
     get = record.get
     if get("excluded", False):
         return
-    metric, value, time_s, decision, unit = record["metric"], record["value"], get("t", 0.0), get("id"), get("unit")
-    shadow, variant, source, item = get("shadow", False), get("variant"), get("source", ""), get("item")
-    if item is None:
-        item = get("position")
-    about = (f"{variant} {source}" if source else variant) if shadow else item
-    whom = unit if decision is None else decision
+    item = get("item")
     evidence.add_outcome(
-        metric,
-        value,
-        decision=decision,
+        record["metric"],
+        record["value"],
+        decision=get("id"),
         phase_name=get("phase"),
-        arm=variant,
+        arm=get("variant"),
         bucket=get("bucket"),
         decided_s=get("decided"),
-        time_s=time_s,
+        time_s=get("t", 0.0),
         fingerprint=get("fingerprint", ""),
-        identity=identity_of(record["rollout"], metric, value, time_s, whom, about, get("event_id")),
+        identity=identity_in(record),
         factor=get("call_rate", 1.0) / get("rate", 1.0),
-        shadow=shadow,
-        source=source,
+        shadow=get("shadow", False),
+        source=get("source", ""),
         details=get("details", {}),
-        item=item,
-        unit=unit,
+        item=get("position") if item is None else item,
+        unit=get("unit"),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from attrs import Factory, define, frozen
 
 from rollout_sdk.analysis.bounded import Counts, at, kept_name
-from rollout_sdk.analysis.facts import recorded, set_of, stands_for
+from rollout_sdk.analysis.facts import identity_in, set_of, stands_for
 from rollout_sdk.interleaving.pages import item_of
 
 __all__ = [
@@ -80,7 +80,7 @@ class Outcomes:
     def add(self, record: dict[str, Any]) -> Set | None:
         """Add an outcome; returns the set of one that was added before."""
         rollout, metric, value = record["rollout"], record["metric"], float(record["value"])
-        identity = recorded(record).identity
+        identity = identity_in(record)
         if identity in self._seen:
             if "fingerprint" in record:
                 return set_of(record)

@@ -131,7 +131,7 @@ class RecordedEvent:
 def identity_of(
     rollout: str, metric: str, value: float, time_s: float, whom: str | None, what: str | int | None, event_id: str | None
 ) -> int:
-    """`RecordedEvent.identity` by its fields: `whom` is the decision, else the unit; `what` is what of the answer it is about."""
+    """`RecordedEvent.identity` by its fields: `whom` is the decision, else the unit; `what`, that of the answer it is about."""
     if event_id is not None:
         return hash((rollout, metric, event_id, what))
     # Rounded as in a journal.

@@ -3,7 +3,7 @@
 import pytest
 
 from rollout_sdk import Gate, Guardrail
-from rollout_sdk.analysis.facts import add_line, add_outcome_line, recorded, routed
+from rollout_sdk.analysis.facts import add_line, add_outcome_line, identity_in, recorded, routed
 from rollout_sdk.judging import Evidence, add_outcome, add_routed
 
 LINE = {
@@ -117,3 +117,4 @@ def test_the_line_of_an_outcome_adds_what_its_event_adds(changed):
     expected = counted(by_event, line, by_event)
     assert counted(add_outcome_line, line, add_outcome_line) == expected
     assert counted(add_outcome_line, line, by_event) == counted(by_event, line, add_outcome_line) == expected
+    assert identity_in(line) == recorded(line).identity
