@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +29,9 @@ from rollout_sdk.analysis.judged import MOST_ROLLOUTS
 
 _BY_THE_SDK = 50_000
 _LONGEST_S = 7_200.0
+_MEASURED_S = 20.0
+_KEPT_S = 2.0
+"""How long a browser leaves a connection open that it does not use; the server leaves it open for longer."""
 
 
 def answer(unit: str) -> str:
@@ -45,20 +49,26 @@ def otherwise(unit: str) -> list[str]:
     return [f"film{(ord(unit[-1]) + 3 * number) % 50}" for number in range(10)]
 
 
+CANARY = Canary(["50%"], guardrails=[Guardrail("error_rate")], shadow=0.1)
+
+
+def served(strategy: Shadow | Canary | ABTest, runtime: Runtime) -> Callable[[str], str]:
+    """The model in a rollout of its own."""
+    key = f"large.{strategy.name}"
+    return rollout(candidate=answer, strategy=strategy, key=key, unit="unit", effects="read", runtime=runtime)(answer)
+
+
 def written(folder: Path, lines: int) -> None:
     """About so many lines in the mix of the demo: a shadow test, a canary, an A/B test and an interleaving, with outcomes."""
     runtime = Runtime(journal=folder, key=b"k" * 16, shadows=ShadowLimits(cpu_share=1.0, max_jobs=10_000, max_age_s=60.0))
     errors = Guardrail("error_rate")
-    shared = {"unit": "unit", "effects": "read", "runtime": runtime}
     models = [
-        rollout(candidate=answer, strategy=strategy, key=f"large.{strategy.name}", **shared)(answer)
-        for strategy in (
-            Shadow(rate=0.25, guardrails=[errors]),
-            Canary(["50%"], guardrails=[errors], shadow=0.1),
-            ABTest(0.5, gates=[Gate("buy", mde=0.01)], guardrails=[errors]),
-        )
+        served(Shadow(rate=0.25, guardrails=[errors]), runtime),
+        served(CANARY, runtime),
+        served(ABTest(0.5, gates=[Gate("buy", mde=0.01)], guardrails=[errors]), runtime),
     ]
     blend = Interleave(k=10, gates=[Gate("click", mde=0.02)])
+    shared = {"unit": "unit", "effects": "read", "runtime": runtime}
     films = rollout(candidates={"other": otherwise}, strategy=blend, key="large.interleave", **shared)(ranked)
     draw = random.Random(1)
     # Each turn is of about eight and a half lines.
@@ -157,14 +167,18 @@ def peak_mib(pid: int) -> float:
     return int(re.findall(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[0]) / 1024
 
 
-def listening(address: str, stop: threading.Event) -> None:
-    """A browser that follows a page: it waits for changes, and fetches the page at each."""
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=120)
-    connection.request("GET", "/events")
-    answer = connection.getresponse()
+def listening(address: str, stop: threading.Event, fetched: list[int]) -> None:
+    """A browser that follows a page: it waits for changes, and fetches what is in the page at each, as page.js does."""
+    stream, pages = (http.client.HTTPConnection(urlsplit(address).netloc, timeout=120) for _ in range(2))
+    stream.request("GET", "/events?rollout=large.canary")
+    answer, used = stream.getresponse(), 0.0
     while not stop.is_set():
         if answer.readline().startswith(b"data:"):
-            get(address, "/rollout/large.canary")
+            if time.perf_counter() - used > _KEPT_S:
+                pages.close()
+            pages.request("GET", "/rollout/large.canary", headers={"X-Fragment": "1"})
+            fetched.append(len(pages.getresponse().read()))
+            used = time.perf_counter()
 
 
 def shown(address: str, key: str, every_s: float = 0.05) -> float:
@@ -207,18 +221,21 @@ def measure(folder: Path, lines: int, browsers: int) -> None:
             model = rollout(candidate=answer, strategy=ABTest(0.5), unit="unit", key="new", runtime=runtime)(answer)
             model("u")
             print(f"a new rollout is shown {shown(address, 'new'):8.2f} s after its first call")
-            stop = threading.Event()
+            stop, fetched = threading.Event(), list[int]()
             for _ in range(browsers):
-                threading.Thread(target=listening, args=(address, stop), daemon=True).start()
+                threading.Thread(target=listening, args=(address, stop, fetched), daemon=True).start()
             time.sleep(2.0)
-            for name, busy in (("nothing new", False), ("a call a second", True)):
+            canary = served(CANARY, runtime)
+            for name, call in (("nothing new", None), ("a call a second", canary), ("another's calls", model)):
                 before, at = cpu_s(server.pid), time.perf_counter()
-                while time.perf_counter() - at < 10:
-                    if busy:
-                        model("u")
+                number, pages = 0, len(fetched)
+                while time.perf_counter() - at < _MEASURED_S:
+                    if call is not None:
+                        call(f"u{number}")
+                        number += 1
                     time.sleep(1.0)
                 share = (cpu_s(server.pid) - before) / (time.perf_counter() - at)
-                print(f"{browsers} browsers, {name:<16}{share:8.1%} of a core")
+                print(f"{browsers} browsers, {name:<16}{share:8.1%} of a core  ({len(fetched) - pages:,} pages)")
             runtime.close()
             stop.set()
         finally:

@@ -16,7 +16,7 @@ from rollout_sdk.analysis.phrases import because, wants_labels
 from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segment_differences import segment_differences
 from rollout_sdk.analysis.segment_sums import SegmentSums
-from rollout_sdk.analysis.togo import to_go, traffic_of, whole
+from rollout_sdk.analysis.togo import Forecasts, to_go, traffic_of, whole
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict, ServingProcess
 from rollout_sdk.judging import Finding, Verdict
 
@@ -31,7 +31,12 @@ _STOPPED: Mapping[str, str] = {"rolled_back": "rolled back", "aborted": "aborted
 
 
 def conclude(
-    report: RolloutReport, found: Judged, *, lost_share: float = 0.0, sums: SegmentSums | None = None
+    report: RolloutReport,
+    found: Judged,
+    *,
+    lost_share: float = 0.0,
+    sums: SegmentSums | None = None,
+    forecasts: Forecasts | None = None,
 ) -> RolloutVerdict:
     """What a journal says to do about one rollout, and why.
 
@@ -40,6 +45,7 @@ def conclude(
         found: What its judge found.
         lost_share: Share of the facts that the journal says were lost.
         sums: Sums by segment; without them, nothing is said of segments.
+        forecasts: Those of an earlier conclusion, which are used again where the traffic has hardly changed; None: none are.
     """
     verdict, course = found.verdict, found.course
     last = found.looks[-1] if found.looks else None
@@ -47,7 +53,7 @@ def conclude(
     candidates = tuple(dict.fromkeys(each.candidate for each in compared)) or candidates_of(report)
     segments = () if sums is None or report.shares.is_mismatch else segment_differences(found, sums, candidates)
     checks = checks_of(report, found, compared, segments, lost_share)
-    compared = tuple(_timed(found, each) for each in compared)
+    compared = tuple(_timed(found, each, forecasts) for each in compared)
     by_candidate = {name: headline_of(found, name, compared) for name in candidates}
     headline, about_one = _overall(report, by_candidate, checks)
     waits = whole(each.to_go for each in compared if each.decides and each.candidate in (about_one, *candidates))
@@ -214,7 +220,7 @@ def _action(
 # How long ----------------------------------------------------------------------------------------------------------------
 
 
-def _timed(found: Judged, each: Difference) -> Difference:
+def _timed(found: Judged, each: Difference, forecasts: Forecasts | None) -> Difference:
     """With how long it still takes, where it has neither passed nor failed."""
     if not each.decides or each.outcome not in ("INCONCLUSIVE", "INSUFFICIENT_DATA"):
         return each
@@ -232,7 +238,7 @@ def _timed(found: Judged, each: Difference) -> Difference:
     if phase.is_shadow:
         arms = (1.0, 1.0)
     finding = next(one for one in _findings(course.previous) if (one.name, one.candidate) == (each.metric, each.candidate))
-    return evolve(each, to_go=to_go(criteria[each.metric], finding, traffic, arms, days))
+    return evolve(each, to_go=to_go(criteria[each.metric], finding, traffic, arms, days, forecasts))
 
 
 def _findings(verdict: Verdict | None) -> Sequence[Finding]:

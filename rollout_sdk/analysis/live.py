@@ -24,6 +24,7 @@ from rollout_sdk.analysis.phase_report import PhaseReport, VariantReport
 from rollout_sdk.analysis.report import CrossedReport, PhaseShares, Report, RolloutReport, SharesReport
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.summary import latency_of, phase_order, shadow_of
+from rollout_sdk.analysis.togo import Forecasts
 from rollout_sdk.journal.following import Following
 from rollout_sdk.judging.remembered import Remembered
 from rollout_sdk.runtime.audits import Label, Pair, label_in
@@ -152,6 +153,7 @@ class Live:
         self._announced = Remembered()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
+        self._forecasts: dict[_Set, Forecasts] = {}
         self._left_out = 0
         self._labels: OrderedDict[Pair, Label] = OrderedDict()
 
@@ -203,7 +205,9 @@ class Live:
             found, described = self._judges.found[which], self._rollouts[which]
             found.glance()
             report = _reported(which, described, found)
-            self._reports[which] = evolve(report, verdict=conclude(report, found, lost_share=lost_share))
+            forecasts = self._forecasts.get(which) or self._forecasts.setdefault(which, Forecasts())
+            verdict = conclude(report, found, lost_share=lost_share, forecasts=forecasts)
+            self._reports[which] = evolve(report, verdict=verdict)
         self._changed.clear()
         return Report(
             folder=str(journal.folder),

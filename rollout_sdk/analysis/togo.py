@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from attrs import define, field
+
 from rollout_sdk.analysis.passage import Chances
 from rollout_sdk.analysis.verdict import ToGo
 from rollout_sdk.analysis.waiting import LONGEST_DAYS, Wait
@@ -18,13 +20,14 @@ from rollout_sdk.judging import Finding, PhaseEvidence, Traffic
 from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, MEASURED, Criterion, Gate
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["spread_of", "to_go", "traffic_of", "whole"]
+__all__ = ["Forecasts", "spread_of", "to_go", "traffic_of", "whole"]
 
 _DAY_S = 86_400.0
 _LEAST_DAYS = 1.0 / _DAY_S
 _LIKELY, _SAFE = 0.5, 0.8
 _BISECTIONS = 60
 _SURELY = 0.999
+_ALIKE = 0.02
 
 
 def spread_of(sums: StratifiedBuckets, phase: str, arm: str, units: int) -> tuple[float, float] | None:
@@ -88,7 +91,50 @@ def traffic_of(
     )
 
 
-def to_go(criterion: Criterion, finding: Finding, traffic: Traffic, arms: tuple[float, float], days: float) -> ToGo | None:
+@define
+class Forecasts:
+    """Forecasts that were made before: of traffic that has hardly changed, none is made again. One takes a tenth of a second.
+
+    Attributes:
+        made: The last one, by metric and candidate.
+    """
+
+    made: dict[tuple[str, str], tuple[Wait, Chances]] = field(factory=dict)
+
+    def passing(self, name: tuple[str, str], wait: Wait) -> Chances:
+        """The probability that a criterion has passed by some day."""
+        known = self.made.get(name)
+        if known is not None and _are_alike(known[0], wait):
+            return known[1]
+        chances = wait.passing()
+        self.made[name] = wait, chances
+        return chances
+
+
+def _are_alike(one: Wait, other: Wait) -> bool:
+    """Whether two are the same but for a fiftieth of any number of their traffics."""
+    if (one.criterion, one.shared, one.arms) != (other.criterion, other.shared, other.arms):
+        return False
+    mine, theirs = one.traffic, other.traffic
+    if mine.means.keys() != theirs.means.keys() or mine.slow_rates.keys() != theirs.slow_rates.keys():
+        return False
+    return all(math.isclose(a, b, rel_tol=_ALIKE) for a, b in zip(_numbers(mine), _numbers(theirs), strict=True))
+
+
+def _numbers(traffic: Traffic) -> list[float]:
+    single = (traffic.units_per_day, traffic.calls_per_unit, traffic.error_rate, traffic.slow_rate, traffic.latency_spread)
+    means = (number for _, each in sorted(traffic.means.items()) for number in each)
+    return [*single, *(rate for _, rate in sorted(traffic.slow_rates.items())), *means]
+
+
+def to_go(
+    criterion: Criterion,
+    finding: Finding,
+    traffic: Traffic,
+    arms: tuple[float, float],
+    days: float,
+    forecasts: Forecasts | None = None,
+) -> ToGo | None:
     """How long one criterion still takes; None if that is unknown.
 
     Args:
@@ -97,12 +143,14 @@ def to_go(criterion: Criterion, finding: Finding, traffic: Traffic, arms: tuple[
         traffic: What comes in.
         arms: Share of the control and of the candidate.
         days: How long it has taken so far.
+        forecasts: Those that were made before; None: make it anew.
     """
     shared = {name: finding.numbers[name] for name in ("alpha", "tests", "candidates") if name in finding.numbers}
     if len(shared) < 3 or min(arms) <= 0:
         return None
     try:
-        chances = Wait(criterion, shared, traffic, arms).passing()
+        wait = Wait(criterion, shared, traffic, arms)
+        chances = wait.passing() if forecasts is None else forecasts.passing((finding.name, finding.candidate), wait)
     # A metric of which nothing is known yet, or traffic from which nothing can be computed.
     except (ConfigurationError, ArithmeticError, ValueError):
         return None

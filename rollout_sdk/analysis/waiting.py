@@ -202,7 +202,7 @@ class Wait:
             value = min(mine / (units[1] * day), 1.0)
             traffic = evolve(self.traffic, **{rate: max(control, 1e-12)})  # type: ignore[arg-type] # its own field
             worse = value / max(control, 1e-12) if rate == "error_rate" else value - control
-            numbers = self.metric.expected(traffic, self.arms, day, worse)
+            numbers = self.metric.expected_safe(traffic, self.arms, day, worse)
             return self.metric.weigh({**self.shared, **numbers}).is_safe
 
         begin = first_day(lambda day: passes(day, 0.0, units[0] * day * true))

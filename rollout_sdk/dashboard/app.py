@@ -84,33 +84,51 @@ class _Dashboard:
         self._store = store
         self._sessions = sessions
         self._answers = answers
+        self._making = asyncio.Lock()
 
     async def overview(self, request: Request) -> Response:
         """All rollouts."""
         version = self._pages.version()
-        return self._page(request, "Rollouts", await run_in_threadpool(self._pages.overview), version=version)
+        return self._page(request, "Rollouts", await self._made(None) or Markup(""), live=(version, "/events"))
 
     async def rollout(self, request: Request) -> Response:
         """One rollout, with the forms for who may operate it."""
-        key, version = request.path_params["key"], self._pages.version()
-        body = await run_in_threadpool(self._pages.rollout, key)
+        key = request.path_params["key"]
+        live = self._pages.version(key), f"/events?rollout={quote(key, safe='')}"
+        body = await self._made(key)
         if body is None:
             body = _sentence(f"There is no rollout {key!r}, neither in the journal nor in the store.")
-            return self._page(request, "Not found", body, 404, version=version)
+            return self._page(request, "Not found", body, 404, live=live)
         session = self._session(request)
         if session is not None and self._store is not None:
             body = join([body, await run_in_threadpool(_forms, self._store, key, session)])
         if session is not None and self._answers is not None:
             body = join([body, await run_in_threadpool(_pairs, self._answers, key, session)])
-        return self._page(request, key, body, version=version)
+        return self._page(request, key, body, live=live)
+
+    async def _made(self, key: str | None) -> Markup | None:
+        """The page of a rollout, or the list: one thread makes it, and none is needed when it is made."""
+        if (ready := self._pages.ready(key)) is not None:
+            return ready[0]
+        async with self._making:
+            if (ready := self._pages.ready(key)) is not None:
+                return ready[0]
+            if key is None:
+                return await run_in_threadpool(self._pages.overview)
+            return await run_in_threadpool(self._pages.rollout, key)
 
     async def events(self, request: Request) -> Response:
-        """A line for every change, as server-sent events; the page then fetches itself anew."""
+        """A line for every change of a page, as server-sent events; the page then fetches itself anew.
+
+        The page is that of a rollout, or else the list.
+        """
+        key = request.query_params.get("rollout")
 
         async def changes() -> AsyncIterator[str]:
             known, silent_s = "", 0.0
-            while not await request.is_disconnected():
-                version = self._pages.version()
+            # Until the browser goes, which ends the answer.
+            while True:
+                version = self._pages.version(key)
                 if version != known:
                     known, silent_s = version, 0.0
                     yield f"data: {version}\n\n"
@@ -205,14 +223,17 @@ class _Dashboard:
     def _session(self, request: Request) -> Session | None:
         return None if self._sessions is None else self._sessions.find(request.cookies.get(_COOKIE))
 
-    def _page(self, request: Request, title: str, body: Markup, status: int = 200, *, version: str | None = None) -> Response:
+    def _page(
+        self, request: Request, title: str, body: Markup, status: int = 200, *, live: tuple[str, str] | None = None
+    ) -> Response:
         """A whole page; or what is in it, for a page that replaces it.
 
-        A page with a version, which was read before the page was made, is replaced whenever there is another one.
+        A live page has a version, which was read before the page was made, and the address that tells of others.
         """
         if request.headers.get("x-fragment"):
             return HTMLResponse(body, status)
-        head = _HEAD if version is None else join([_HEAD, element("meta", name="version", content=version)])
+        marks = () if live is None else zip(("version", "events"), live, strict=True)
+        head = join([_HEAD, *(element("meta", name=name, content=content) for name, content in marks)])
         return HTMLResponse(document(title, body, head=head, corner=self._corner(self._session(request))), status)
 
     def _corner(self, session: Session | None) -> Markup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import Event, Lock, Thread
 from typing import Self
 from urllib.parse import quote
@@ -54,7 +54,10 @@ class LivePages:
         # Numbers begin anew with every process, and a page may be older than its process.
         self._started = secrets.token_hex(4)
         self._number = 0
-        self._pages: dict[str, tuple[int, Markup | None]] = {}
+        # When the page of a rollout changed last, and when those of all did.
+        self._numbers: dict[str, int] = {}
+        self._all_at = 0
+        self._pages: dict[str | None, tuple[int, Markup | None]] = {}
         self._making = Lock()
         self._closing = Event()
         self._thread = Thread(target=self._run, name="rollout-dashboard", daemon=True)
@@ -73,9 +76,12 @@ class LivePages:
         self._closing.set()
         self._thread.join(5.0)
 
-    def version(self) -> str:
-        """Changes whenever there is something new."""
-        return f"{self._started}.{self._number}"
+    def version(self, key: str | None = None) -> str:
+        """Changes whenever there is something new on the page of a rollout; None: in the list."""
+        return f"{self._started}.{self._number_of(key)}"
+
+    def _number_of(self, key: str | None) -> int:
+        return self._number if key is None else max(self._all_at, self._numbers.get(key, 0))
 
     @property
     def labels(self) -> Mapping[Pair, Label]:
@@ -84,11 +90,16 @@ class LivePages:
 
     def overview(self) -> Markup:
         """All rollouts, the one that needs a person on top."""
-        return self._made("", self._overview) or Markup("")
+        return self._made(None, self._overview) or Markup("")
 
     def rollout(self, key: str) -> Markup | None:
         """One rollout; None where it is known neither to the journal nor to the store."""
-        return self._made(f"/{key}", lambda: self._rollout(key))
+        return self._made(key, lambda: self._rollout(key))
+
+    def ready(self, key: str | None) -> tuple[Markup | None] | None:
+        """The page of a rollout, or the list, if it is made already: then nobody has to wait for it; None if it is not."""
+        number, page = self._pages.get(key, (-1, None))
+        return (page,) if number == self._number_of(key) else None
 
     # Reading -------------------------------------------------------------------------------------------------------------
 
@@ -97,14 +108,23 @@ class LivePages:
             try:
                 changed = self._read()
             except Exception as error:  # a page that says what is wrong is better than one that stands still
-                changed, self._wrong = True, plain(error, 500)
-            self._number += changed
+                changed, self._wrong = None, plain(error, 500)
+            self._announce(changed)
             if self._closing.wait(self._every_s):
                 return
 
-    def _read(self) -> bool:
-        is_new = self._live.read(self._tell_progress if self._report is None else None) or self._report is None
-        if is_new:
+    def _announce(self, changed: Collection[str] | None) -> None:
+        """Give the pages of some rollouts another version, and the list; None: all pages."""
+        if changed is None:
+            self._all_at = self._number + 1
+        else:
+            self._numbers.update(dict.fromkeys(changed, self._number + 1))
+        self._number += changed is None or len(changed) > 0
+
+    def _read(self) -> Collection[str] | None:
+        """Read what is new; returns the rollouts of which something is new, and None if all pages show something new."""
+        before, notes = self._report, self._notes()
+        if self._live.read(self._tell_progress if before is None else None) or before is None:
             self._report = self._live.report()
         wrong = ""
         stored: dict[str, StoredStatus] = {}
@@ -115,29 +135,31 @@ class LivePages:
             except RolloutError as error:
                 # What was known before stays, with the reason beside it.
                 stored, wrong = self._stored, plain(error, 500)
-        is_other = _shown(stored) != _shown(self._stored) or wrong != self._wrong
+        changed = {key for key, _ in _shown(stored).items() ^ _shown(self._stored).items()}
         self._stored, self._wrong = stored, wrong
-        return is_new or is_other
+        if before is None or self._notes() != notes:
+            return None
+        return changed | _changed(before, self._report)
 
     def _tell_progress(self, done: int, of: int) -> None:
         """Note how much of the first reading is done; a version for each percent, so that open pages follow."""
         percent = 100 * done // max(of, 1)
         if percent != self._percent:
             self._percent = percent
-            self._number += 1
+            self._announce(None)
 
     # Pages ---------------------------------------------------------------------------------------------------------------
 
-    def _made(self, name: str, make: Callable[[], Markup | None]) -> Markup | None:
+    def _made(self, key: str | None, make: Callable[[], Markup | None]) -> Markup | None:
         """A page, made once for each version, however many browsers ask for it."""
         with self._making:
-            version, page = self._pages.get(name, (-1, None))
-            if version != self._number:
-                version = self._number
+            number = self._number_of(key)
+            known, page = self._pages.get(key, (-1, None))
+            if known != number:
                 page = make()
                 if len(self._pages) >= _MOST_PAGES:
                     self._pages.clear()
-                self._pages[name] = version, page
+                self._pages[key] = number, page
             return page
 
     def _notes(self) -> list[Markup]:
@@ -211,12 +233,18 @@ def _address(key: str) -> str:
     return f"/rollout/{quote(key, safe='')}"
 
 
-def _shown(stored: Mapping[str, StoredStatus]) -> list[tuple[object, ...]]:
-    """What a page shows of the store: the time of the look does not belong to it."""
-    return [
-        (key, each.revision, each.status, len(each.processes), len(each.behind), each.invalid, each.notes)
+def _shown(stored: Mapping[str, StoredStatus]) -> dict[str, str]:
+    """What the page of each rollout shows of the store: the time of the look does not belong to it."""
+    return {
+        key: repr((each.revision, each.status, len(each.processes), len(each.behind), each.invalid, each.notes))
         for key, each in stored.items()
-    ]
+    }
+
+
+def _changed(before: Report | None, after: Report | None) -> set[str]:
+    """The rollouts of which a report says something else than the one before."""
+    known = set() if before is None else set(map(id, before.rollouts))
+    return set() if after is None else {each.rollout for each in after.rollouts if id(each) not in known}
 
 
 def _stored_card(status: StoredStatus) -> Markup:

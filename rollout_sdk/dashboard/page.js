@@ -5,7 +5,8 @@
   const main = document.querySelector("main");
   const state = document.querySelector("#live");
   const version = document.querySelector("meta[name=version]");
-  if (!main || !state || !version || !window.EventSource) return;
+  const events = document.querySelector("meta[name=events]");
+  if (!main || !state || !version || !events || !window.EventSource) return;
   let shown = version.content;
   let newest = shown;
   let isRefreshing = false;
@@ -45,7 +46,7 @@
     isRefreshing = false;
   };
 
-  const source = new EventSource("/events");
+  const source = new EventSource(events.content);
   source.onmessage = (message) => {
     newest = message.data;
     if (!isRefreshing) state.textContent = "live";

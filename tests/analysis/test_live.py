@@ -9,11 +9,16 @@ from functools import partial
 from types import FunctionType, ModuleType
 
 import pytest
+from attrs import evolve
 
 from rollout_sdk import ABTest, Canary, Gate, Guardrail, Runtime, Shadow, rollout
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.live import Live
+from rollout_sdk.analysis.togo import Forecasts
+from rollout_sdk.analysis.waiting import Wait
+from rollout_sdk.judging import Traffic
 from rollout_sdk.judging.remembered import Remembered
+from rollout_sdk.plan import Criteria
 
 
 def answer(unit):
@@ -111,6 +116,52 @@ def test_a_second_look_at_nothing_new_costs_nothing_and_says_the_same(written):
     first = live.report()
     assert not live.read()
     assert live.report().rollouts[0] is first.rollouts[0]
+
+
+def test_a_forecast_is_made_once_for_traffic_that_hardly_changes(written, monkeypatch):
+    made, passing = [], Wait.passing
+    monkeypatch.setattr(Wait, "passing", lambda wait: made.append(wait.criterion.metric) or passing(wait))
+    folder = written(lambda folder: None, pieces=2)
+    live, again = Live(folder), Live(folder)
+    live.read()
+    first = live.report().rollouts[0].verdict
+    before = list(made)
+    assert len(set(before)) == len(before)
+    # As if a line had come that changes nothing.
+    live._changed.update(live._reports)
+    assert live.report().rollouts[0].verdict.to_go == first.to_go
+    assert made == before
+    again.read()
+    assert again.report().rollouts[0].verdict.to_go == first.to_go
+
+
+ERRORS = Guardrail("error_rate")
+TRAFFIC = Traffic(units_per_day=1000.0, error_rate=0.01, slow_rates={"latency>0.25s": 0.1}, means={"click": (0.1, 0.3)})
+
+
+@pytest.mark.parametrize(
+    ("is_known", "criterion", "arms", "changed"),
+    [
+        (True, ERRORS, (0.5, 0.5), {}),
+        (True, ERRORS, (0.5, 0.5), {"units_per_day": 1015.0, "error_rate": 0.0101}),
+        (False, ERRORS, (0.5, 0.5), {"units_per_day": 1030.0}),
+        (False, ERRORS, (0.5, 0.5), {"error_rate": 0.0105}),
+        (False, ERRORS, (0.5, 0.5), {"slow_rates": {"latency>0.25s": 0.11}}),
+        (False, ERRORS, (0.5, 0.5), {"slow_rates": {}}),
+        (False, ERRORS, (0.5, 0.5), {"means": {"click": (0.1, 0.4)}}),
+        (False, ERRORS, (0.5, 0.5), {"means": {"buy": (0.1, 0.3)}}),
+        (False, ERRORS, (0.8, 0.2), {}),
+        (False, Guardrail("error_rate", margin=0.5), (0.5, 0.5), {}),
+    ],
+)
+def test_a_forecast_is_made_again_when_more_than_a_fiftieth_has_changed(monkeypatch, is_known, criterion, arms, changed):
+    made = []
+    monkeypatch.setattr(Wait, "passing", lambda wait: made.append(wait) or len(made))
+    forecasts, plan = Forecasts(), Criteria.of_test([ERRORS])
+    name = "error_rate", "v2"
+    assert forecasts.passing(name, Wait.of(ERRORS, plan, TRAFFIC, (0.5, 0.5))) == 1
+    assert forecasts.passing(name, Wait.of(criterion, plan, evolve(TRAFFIC, **changed), arms)) == (1 if is_known else 2)
+    assert forecasts.passing(("error_rate", "v3"), Wait.of(ERRORS, plan, TRAFFIC, (0.5, 0.5))) == len(made)
 
 
 def entries(root):

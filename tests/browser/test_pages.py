@@ -166,7 +166,7 @@ class TestAPageThatFollows:
         with dashboard(journal) as (address, _):
             page, asked = window(), []
             messages = "retry: 600000\n\ndata: first\n\ndata: second\n\n"
-            page.route("**/events", lambda route: route.fulfill(body=messages, content_type="text/event-stream"))
+            page.route("**/events*", lambda route: route.fulfill(body=messages, content_type="text/event-stream"))
             page.on("request", lambda request: asked.append(request.headers.get("x-fragment")))
             page.goto(address)
             page.locator("#live", has_text="live").wait_for()

@@ -22,8 +22,11 @@ class FakePages:
     def __init__(self):
         self.number, self.keys = 1, ["shop.rank"]
 
-    def version(self):
+    def version(self, key=None):
         return str(self.number)
+
+    def ready(self, key):
+        return None
 
     def overview(self):
         return element("h1", text(f"{len(self.keys)} rollouts"))

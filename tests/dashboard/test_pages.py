@@ -5,7 +5,9 @@ from threading import Event
 import pytest
 from starlette.testclient import TestClient
 
+from rollout_sdk import ABTest, Runtime, rollout
 from rollout_sdk.analysis.live import Live
+from rollout_sdk.charts import element, text
 from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.dashboard.app import application
 from rollout_sdk.dashboard.live import LivePages
@@ -82,6 +84,54 @@ def test_the_version_of_a_page_is_from_before_it_was_made(reader, pages):
 
     pages.overview = slow
     assert 'name="version" content="1"' in reader.get("/").text
+
+
+def test_a_page_that_is_made_is_not_made_again(reader, pages):
+    pages.ready = lambda key: (element("h1", text(f"made: {key}")),)
+    pages.overview = pages.rollout = None
+    assert [reader.get(page, headers={"x-fragment": "1"}).text for page in ("/", "/rollout/shop.rank")] == [
+        "<h1>made: None</h1>",
+        "<h1>made: shop.rank</h1>",
+    ]
+
+
+def test_a_page_follows_its_own_rollout(reader):
+    assert 'name="events" content="/events"' in reader.get("/").text
+    assert 'name="events" content="/events?rollout=shop.rank"' in reader.get("/rollout/shop.rank").text
+    assert 'name="events" content="/events?rollout=a%2F%26b"' in reader.get("/rollout/a%2F%26b").text
+
+
+def test_a_page_has_another_version_when_its_rollout_has_changed_and_not_when_another_has(tmp_path):
+    runtime = Runtime(journal=tmp_path, key=b"k" * 16)
+    one, other = (
+        rollout(candidate=lambda unit: 2, strategy=ABTest(0.5), unit="unit", key=key, runtime=runtime)(lambda unit: 1)
+        for key in ("one", "other")
+    )
+    one("u"), other("u")
+    runtime.flush()
+    with LivePages(tmp_path, every_s=0.05) as pages:
+        until(lambda: pages.rollout("one") and pages.rollout("other"))
+        before = {key: pages.version(key) for key in (None, "one", "other", "third")}
+        one("u2")
+        runtime.flush()
+        until(lambda: pages.version("one") != before["one"])
+        assert pages.version() != before[None]
+        assert [pages.version("other"), pages.version("third")] == [before["other"], before["third"]]
+        # What is made already is there at once; what has changed is not.
+        assert pages.ready("other") == (pages.rollout("other"),)
+        assert pages.ready("one") is None
+    runtime.close()
+
+
+def test_a_change_in_the_store_is_another_version_of_its_page_alone(tmp_path, address, store):
+    with LivePages(tmp_path, store, every_s=0.05) as pages:
+        until(lambda: "shop.rank" in pages.overview())
+        before = pages.version("shop.rank"), pages.version("shop.ads"), pages.version()
+        with StoredRollout(address, "shop.rank", actor="ann") as found:
+            found.abort(reason="complaints")
+        until(lambda: pages.version("shop.rank") != before[0])
+        assert pages.version("shop.ads") == before[1]
+        assert pages.version() != before[2]
 
 
 def test_changes_are_sent_as_events(pages):

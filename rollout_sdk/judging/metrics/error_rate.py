@@ -194,6 +194,19 @@ class ErrorRate(Metric):
         return "INCONCLUSIVE", f"{among}: neither significantly too many nor few enough{floor if numbers['floor'] else ''}."
 
     def expected(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
+        assert self.criterion.harm is not None
+        numbers = self.expected_safe(traffic, arms, days, worse)
+        ((mine, other, share),) = numbers["strata"]
+        # Assumes at most one error per unit, each in a minute of its own, as the rate does.
+        groups: Counter[Group] = Counter()
+        groups.update({(1.0, 0.0, 0): mine, (0.0, 1.0, 0): other})
+        return {
+            **numbers,
+            "enough_harm": min(traffic.units_per_day * arm * days for arm in arms) >= MIN_UNITS and mine >= MIN_EVENTS,
+            "exact_harm": bets(groups, [share], ratio=1 + self.criterion.harm, direction="above"),
+        }
+
+    def expected_safe(self, traffic: Traffic, arms: tuple[float, float], days: float, worse: float | None) -> Numbers:  # noqa: D102
         criterion = self.criterion
         assert criterion.margin is not None
         assert criterion.harm is not None
@@ -208,9 +221,6 @@ class ErrorRate(Metric):
             return {"estimate": rates[1] - times * rates[0], "std_error": error, "df": 511}
 
         share = arms[1] / sum(arms)
-        # Assumes at most one error per unit, each in a minute of its own, as the rate does.
-        groups: Counter[Group] = Counter()
-        groups.update({(1.0, 0.0, 0): mine, (0.0, 1.0, 0): other})
         return {
             **over(1.0),
             "control": rates[0],
@@ -218,7 +228,7 @@ class ErrorRate(Metric):
             "strata": [[mine, other, share]],
             "over_harm": over(1 + criterion.harm),
             "over_margin": over(1 + criterion.margin),
-            "enough_harm": enough and mine >= MIN_EVENTS,
+            "enough_harm": False,
             "enough_safe": enough and min(mine, other) >= MIN_EVENTS,
             "harm": criterion.harm,
             "margin": criterion.margin,
@@ -227,6 +237,6 @@ class ErrorRate(Metric):
             "floor_units": units[1],
             "ratio_low": 0.0,
             "ratio_high": None,
-            "exact_harm": bets(groups, [share], ratio=1 + criterion.harm, direction="above"),
+            "exact_harm": 0.0,
             "exact_safe": rare_event_safe_log_e([(mine, other, share)], margin=criterion.margin),
         }
