@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 from attrs import Factory, define, frozen
 
@@ -19,7 +19,7 @@ from rollout_sdk.plan import ERROR_RATE, Criterion
 from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Asked", "SegmentSums", "Timed", "counts"]
+__all__ = ["Asked", "Segment", "SegmentSums", "Summed", "Timed", "counts", "has_failed"]
 
 Segment = tuple[str, str]
 """An attribute, and one of its values."""
@@ -58,6 +58,21 @@ class Asked:
         ]
 
 
+class Summed(Protocol):
+    """What differences by segment are made of."""
+
+    @property
+    def units(self) -> Mapping[tuple[Segment, str], Sized]:
+        """Units by segment and arm."""
+
+    @property
+    def others(self) -> Mapping[tuple[Segment, str], int]:
+        """For each segment and metric, values that are not 0 or 1, and further values of a call."""
+
+    def of(self, segment: Segment, criterion: Criterion | None) -> StratifiedBuckets:
+        """Values and weights of a metric in a segment; None: of the errors."""
+
+
 def counts(record: Mapping[str, Any]) -> bool:
     """Whether the judge counts an analysed call, too."""
     withheld = record.get("withheld")
@@ -67,7 +82,8 @@ def counts(record: Mapping[str, Any]) -> bool:
     return not (record.get("unmeasured") is not None and withheld is None and runs and runs[0][2] is None)
 
 
-def _failed(record: Mapping[str, Any]) -> bool:
+def has_failed(record: Mapping[str, Any]) -> bool:
+    """Return whether a call's own variant failed, or was withheld."""
     runs = record.get("runs", ())
     return record.get("withheld") is not None or (bool(runs) and runs[0][2] is not None and not record.get("answered", False))
 
@@ -98,7 +114,7 @@ class SegmentSums:
         if not segments or not counts(record):
             return
         phase, arm, bucket, time_s = record["phase"], record["variant"], record.get("bucket", 0), record.get("t", 0.0)
-        failed, values = _failed(record), list(self._values(asked, time_s, stands_for(record), outcomes))
+        failed, values = has_failed(record), list(self._values(asked, time_s, stands_for(record), outcomes))
         for segment in segments:
             self.calls[segment].add(phase, arm, bucket, 0.0, 1.0)
             self.units[segment, arm].add(cluster)
