@@ -27,6 +27,7 @@ ul.cards>li,section.block{background:var(--panel);border:1px solid var(--rule);b
 .effects{margin:.6rem 0 .9rem}article{margin-top:2rem}
 .charts{display:grid;gap:.8rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,22rem),1fr))}
 figure.chart{margin:0;background:var(--panel);border:1px solid var(--rule);border-radius:.6rem;padding:.7rem .8rem;min-width:0}
+figure.chart svg .word{paint-order:stroke;stroke:var(--panel);stroke-width:3px}
 figcaption{font-weight:600;margin-bottom:.3rem;overflow-wrap:anywhere}
 summary{cursor:pointer}details.block,section.block{margin:.8rem 0}section.block h2{margin-top:.1rem}
 section.block ul{margin:.3rem 0;padding-left:1.2rem}details>summary{font-size:.85rem;color:var(--muted)}

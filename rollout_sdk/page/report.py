@@ -13,7 +13,7 @@ from rollout_sdk.control.stored_status import StoredStatus
 from rollout_sdk.journal import KeptPair
 from rollout_sdk.page.document import document
 from rollout_sdk.page.pairs import MOST_SHOWN, disagreements
-from rollout_sdk.page.rollout import badge, meta, rollout_page
+from rollout_sdk.page.rollout import badge, meta, rollout_page, unbroken
 from rollout_sdk.page.stored import standing
 
 __all__ = ["as_html", "cards"]
@@ -71,7 +71,7 @@ def cards(rollouts: Sequence[RolloutReport], addresses: Sequence[str | None]) ->
             element(
                 "li",
                 element("div", name, badge(verdict), class_="headline"),
-                element("p", text(verdict.reason, 300)),
+                element("p", unbroken(text(verdict.reason, 300))),
                 meta(each, verdict),
             )
         )

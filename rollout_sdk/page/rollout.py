@@ -12,7 +12,7 @@ from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.formatting import duration, number, percent, when
 from rollout_sdk.page.pictures import pictures
 
-__all__ = ["badge", "effects", "headline", "history", "meta", "rollout_page"]
+__all__ = ["badge", "effects", "headline", "history", "meta", "rollout_page", "unbroken"]
 
 _TONES: dict[Headline, str] = {"SHIP": "good", "DO NOT SHIP": "bad", "CHECK": "bad", "WAIT": "unsure"}
 _MOST_ROWS = 4
@@ -59,7 +59,7 @@ def headline(report: RolloutReport, verdict: RolloutVerdict, *, level: int = 1) 
     return join(
         [
             element("div", element(f"h{level}", text(report.rollout)), badge(verdict), class_="headline"),
-            element("p", text(_sentence(verdict.reason)), class_="reason"),
+            element("p", unbroken(text(_sentence(verdict.reason))), class_="reason"),
             element("p", element("strong", text("Next: ")), text(verdict.action)),
             meta(report, verdict),
         ]
@@ -87,6 +87,11 @@ def meta(report: RolloutReport, verdict: RolloutVerdict) -> Markup:
 
 def _sentence(said: str) -> str:
     return said if said.endswith((".", "?", "!")) else f"{said}."
+
+
+def unbroken(said: Markup) -> Markup:
+    """A sentence in which no line is broken between a number and its percent sign."""
+    return Markup(said.replace(" %", "&nbsp;%"))
 
 
 def effects(verdict: RolloutVerdict) -> Markup:
