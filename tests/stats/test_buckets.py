@@ -298,3 +298,13 @@ def test_the_standard_error_covers_users_who_come_back_in_several_phases():
         found = sums.difference("v2", "control")
         z.append(found.estimate / found.std_error)
     assert pytest.approx(1.0, abs=0.2) == np.std(z)
+
+
+@pytest.mark.parametrize("sizes", [(2_000, 2_000), (2_000, 500), (500, 2_000)])
+def test_where_all_values_are_alike_rounding_is_no_standard_error(sizes):
+    sums, rng = StratifiedBuckets(64), random.Random(3)
+    for arm, size in zip(("control", "candidate"), sizes, strict=True):
+        for _ in range(size):
+            sums.add("phase", arm, rng.randrange(64), 0.1)
+    found = sums.difference("candidate", "control")
+    assert (found.estimate, found.std_error) == (0.0, 0.0)
