@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -307,4 +308,14 @@ def test_where_all_values_are_alike_rounding_is_no_standard_error(sizes):
         for _ in range(size):
             sums.add("phase", arm, rng.randrange(64), 0.1)
     found = sums.difference("candidate", "control")
-    assert (found.estimate, found.std_error) == (0.0, 0.0)
+    assert (found.estimate, found.std_error) == (pytest.approx(0.0, abs=1e-15), 0.0)
+
+
+def test_pairs_that_differ_only_by_rounding_have_no_standard_error():
+    sums, rng = StratifiedBuckets(64), random.Random(3)
+    calls = [(rng.randrange(64), rng.random()) for _ in range(4_000)]
+    for arm, order in (("control", calls), ("candidate", calls[::-1])):
+        for bucket, value in order:
+            sums.add("phase", arm, bucket, value)
+    found = sums.difference("candidate", "control", paired=True)
+    assert (found.estimate, found.std_error) == (pytest.approx(0.0, abs=1e-15), 0.0)
