@@ -98,6 +98,7 @@ class _Dashboard:
         body = await self._made(key)
         if body is None:
             body = _sentence(f"There is no rollout {key!r}, neither in the journal nor in the store.")
+            body = join([element("h1", text("Not found")), body])
             return self._page(request, "Not found", body, 404, live=live)
         session = self._session(request)
         if session is not None and self._store is not None:

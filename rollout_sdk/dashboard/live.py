@@ -93,7 +93,7 @@ class LivePages:
         return self._made(None, self._overview) or Markup("")
 
     def rollout(self, key: str) -> Markup | None:
-        """One rollout; None where it is known neither to the journal nor to the store."""
+        """One rollout; None where it is known neither to the journal nor to the store, once both are read."""
         return self._made(key, lambda: self._rollout(key))
 
     def ready(self, key: str | None) -> tuple[Markup | None] | None:
@@ -199,7 +199,8 @@ class LivePages:
         sets = [] if self._report is None else [each for each in ordered(self._report) if each.rollout == key]
         stored = self._stored.get(key)
         if not sets and stored is None:
-            return None
+            # Before the journal is read, nothing is known of any rollout.
+            return None if self._report is not None else join([element("h1", text(key)), *self._notes()])
         parts = self._notes()
         parts += [rollout_page(each) for each in _current_first(sets)[:1]]
         if not sets:

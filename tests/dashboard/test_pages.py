@@ -178,10 +178,13 @@ def test_while_a_journal_is_read_the_page_says_how_much_of_it_is(tmp_path, monke
     monkeypatch.setattr(Live, "read", halting)
     with LivePages(tmp_path, every_s=0.05) as pages:
         until(lambda: "33 %" in pages.overview())
+        # Whether there is such a rollout is not known yet.
+        assert "33 %" in pages.rollout("shop.rank")
         before = pages.version()
         goes_on.set()
         until(lambda: "Nothing was written" in pages.overview())
         assert pages.version() != before
+        assert pages.rollout("shop.rank") is None
 
 
 def test_a_page_shows_what_was_changed_in_the_store_while_no_process_served(tmp_path, address, store):
