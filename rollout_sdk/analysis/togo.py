@@ -99,9 +99,9 @@ class Forecasts:
         made: The last one, by metric and candidate.
     """
 
-    made: dict[tuple[str, str], tuple[Wait, Chances]] = field(factory=dict)
+    made: dict[tuple[str, str | None], tuple[Wait, Chances]] = field(factory=dict)
 
-    def passing(self, name: tuple[str, str], wait: Wait) -> Chances:
+    def passing(self, name: tuple[str, str | None], wait: Wait) -> Chances:
         """The probability that a criterion has passed by some day."""
         known = self.made.get(name)
         if known is not None and _are_alike(known[0], wait):
