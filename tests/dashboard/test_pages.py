@@ -110,7 +110,7 @@ def test_a_page_has_another_version_when_its_rollout_has_changed_and_not_when_an
     one("u"), other("u")
     runtime.flush()
     with LivePages(tmp_path, every_s=0.05) as pages:
-        until(lambda: pages.rollout("one") and pages.rollout("other"))
+        until(lambda: all("Next:" in (pages.rollout(key) or "") for key in ("one", "other")))
         before = {key: pages.version(key) for key in (None, "one", "other", "third")}
         one("u2")
         runtime.flush()
