@@ -132,7 +132,8 @@ class _Threads:
             run.end("dropped_full")
             return
         self.jobs[id(run)] = run
-        if not self._has_workers():
+        # Nearly always, all are there.
+        if len(self._workers) < self.limits.workers and not self._has_workers():
             self._release(run)
             run.end("dropped_start")
             return

@@ -425,14 +425,21 @@ def prepared(
     """Prepare a call's shadows by copying its arguments, which the control can change; drop those that cannot be copied."""
     if rollout.noise and is_drawn(call.full.decision_id, rollout.noise):
         variants = (*variants, rollout.control)
-    runs = [ShadowRun(call, rollout, variant) for variant in variants]
+    runs: list[ShadowRun] = []
+    ready: list[ShadowRun] = []
+    # Loops: before Python 3.12, a comprehension is a call of its own.
+    for variant in variants:
+        runs.append(ShadowRun(call, rollout, variant))  # noqa: PERF401
     try:
-        return [run for run in runs if run.is_prepared(args, kwargs)]
+        for run in runs:
+            if run.is_prepared(args, kwargs):
+                ready.append(run)  # noqa: PERF401
     # Ctrl-C while copying ends the call and its shadows.
     except BaseException:
         for run in runs:
             run.end("cancelled")
         raise
+    return ready
 
 
 def finish(run: ShadowRun, result: Result) -> bool:
