@@ -191,6 +191,23 @@ def test_a_time_that_no_clock_shows_stops_neither_report_nor_replay(tmp_path):
 # Compaction ---------------------------------------------------------------------------------------------------------------
 
 
+def test_a_compaction_holds_few_rows_where_lines_are_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("rollout_sdk.analysis.compact._BYTES_HELD", 1 << 20)
+    line = (
+        '{{"event":"decision","v":1,"t":1.0,"rollout":"r","id":"d{0}","strategy":"ab","phase":"0","variant":"c","served":"c"'
+        ',"reason":"split","bucket":1,"error":"{1}"}}\n'
+    )
+    (tmp_path / "events-h-1-1f-0.jsonl").write_text("".join(line.format(number, "x" * 1_000) for number in range(20_000)))
+    assert 20_000 == compact(tmp_path, idle_s=NOW).lines
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    groups = duckdb.execute(
+        "SELECT max(row_group_num_rows), sum(num_values) FROM parquet_metadata($1) WHERE path_in_schema = 'event'",
+        [f"{tmp_path}/compacted/**/*.parquet"],
+    ).fetchall()[0]
+    assert groups[0] < 5_000
+    assert 20_000 == groups[1]
+
+
 COMPACT = (
     "import sys; from rollout_sdk.analysis.compact import compact; print('begun', flush=True); compact(sys.argv[1], idle_s=-1)"
 )
