@@ -263,7 +263,8 @@ def _compacted(folder: Path, paths: Sequence[Path]) -> tuple[Path, int]:
         counts = dict(database.execute("SELECT file, count(*) - count(line) FROM parts GROUP BY file").fetchall())
         database.execute("DELETE FROM parts WHERE line IS NULL")
         lines, length, rollouts, folders = database.execute(
-            "SELECT count(*), sum(strlen(line)), count(DISTINCT rollout), count(DISTINCT (rollout, floor(t / 86400))) FROM parts"
+            "SELECT count(*), sum(strlen(line)), count(DISTINCT rollout), count(DISTINCT (rollout, floor(t / 86400))) "
+            "FROM parts"
         ).fetchall()[0]
         if lines:
             # Rows that each thread holds before it writes them; DuckDB's own number, of rows as long as these, is too much.

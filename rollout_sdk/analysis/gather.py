@@ -18,6 +18,7 @@ from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, S
 from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.analysis.shadow_arms import ShadowArm
+from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.parts import writer_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED
@@ -26,6 +27,7 @@ from rollout_sdk.plan import JUDGE_PREFERENCE
 __all__ = ["OVER_THE_LIMIT", "Aggregate", "Gatherer", "gather"]
 
 _MOST_ARMS = 10_000
+_LAST_BUCKET = BUCKETS - 1
 _MOST_TRANSITIONS = 10_000
 _TELL_EVERY = 4_096
 
@@ -116,7 +118,7 @@ class Gatherer:
 
     def end(self) -> Aggregate:
         """The sums, after the last file."""
-        self._join_units()
+        self.join_units()
         for which, count in self._outcomes.unknown():
             if (gathered := self.set_at(*which)) is not None:
                 gathered.problems["unknown decision"] += count
@@ -248,7 +250,7 @@ class Gatherer:
         arm.units[cluster] += many
         arm.decided(record, many)
         time_s = record.get("t", 0.0)
-        gathered.arrivals.add(cluster, time_s, (phase, variant))
+        gathered.arrivals.add(cluster, time_s, (phase, variant), record["bucket"] & _LAST_BUCKET)
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
@@ -281,7 +283,8 @@ class Gatherer:
             return
         arm.ended(record, many)
 
-    def _join_units(self) -> None:
+    def join_units(self) -> None:
+        """Add the outcomes of units, when all calls were seen."""
         for joined in self._outcomes.joined():
             gathered = self.set_at(joined.rollout, joined.fingerprint)
             if gathered is None:

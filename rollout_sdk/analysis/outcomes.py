@@ -155,8 +155,9 @@ class Outcomes:
         return self._of_shadows.pop(record["id"], [])
 
     def joined(self) -> Iterator[Joined]:
-        """The outcomes of units, each with the unit's last call before it."""
-        for (rollout, unit), outcomes in self._by_unit.items():
+        """Take the outcomes of units, each with the unit's last call before it."""
+        by_unit, self._by_unit = self._by_unit, defaultdict(list)
+        for (rollout, unit), outcomes in by_unit.items():
             visits = sorted(self._visits.get((rollout, unit), ()))
             times = [visit[0] for visit in visits]
             for time_s, metric, value, many in outcomes:

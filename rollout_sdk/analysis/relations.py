@@ -51,7 +51,8 @@ class Relations(ABC):
     """The events of a journal in a database, on which the statements run.
 
     A database has the view `events`, with the columns and types of `compacted/` (docs/warehouse.md), the view `listed`, with
-    the `id` of every row of a batch, and the function `key_of`.
+    the `id` of every row of a batch, and the functions `key_of` and `number_of`: of a text, a number that is the same in every
+    database and version, and one that need only be the same in this session.
 
     Attributes:
         lines: Lines of the journal.
@@ -84,7 +85,13 @@ class Relations(ABC):
         is_repeated = bool(self.value("repeated_outcomes"))
         self._define("numbered" if is_repeated else "once", "numbered")
         self._define("outcomes")
+        self._define("paired")
         return is_repeated
+
+    def count_units(self) -> None:
+        """Make the tables of units, with those that the Python reader has read."""
+        for table in ("each_unit", "each_value", "each_person", "crossing"):
+            self._define(table)
 
     def _define(self, statement: str, name: str = "") -> None:
         found = self._statements[statement]

@@ -10,7 +10,18 @@ from attrs import frozen
 
 from rollout_sdk.stats.distributions import student_t_quantile
 
-__all__ = ["MIN_EFFECTIVE_UNITS", "MIN_VALUES", "MOST_OF_ONE_UNIT", "MeanInterval", "effective_units", "ratio_of_sums"]
+__all__ = [
+    "MIN_EFFECTIVE_UNITS",
+    "MIN_VALUES",
+    "MOST_OF_ONE_UNIT",
+    "Kind",
+    "MeanInterval",
+    "effective_of",
+    "effective_units",
+    "kinds_of",
+    "ratio_of_kinds",
+    "ratio_of_sums",
+]
 
 MIN_EFFECTIVE_UNITS = 100
 """Minimum of effective units for an interval without a caution."""
