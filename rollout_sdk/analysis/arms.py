@@ -5,11 +5,8 @@ Memory grows with units and with recorded outcomes, not with calls (but for eigh
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from attrs import Factory, define
@@ -17,16 +14,14 @@ from attrs import Factory, define
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.report import CrossedReport
+from rollout_sdk.analysis.sample import Sample
 from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
 from rollout_sdk.analysis.unit_sums import UnitSums, metric_sums
-from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.interleaving.pages import page_of, shown_item
 
 __all__ = ["Arm", "Credit", "Gathered", "Sample", "ShadowArm", "Sums", "add_to", "credit"]
-
-_EITHER = frozenset((0.0, 1.0))
 
 
 @define
@@ -51,40 +46,6 @@ class Credit:
         self.losses += stands_for * (preferred < 0)
         self.ties += stands_for * (preferred == 0)
         add_to(self.by_unit, unit, preferred, stands_for)
-
-
-@define
-class Sample:
-    """Values of an arm one by one, for their quantiles, by the bucket of the unit that each belongs to: eight bytes each."""
-
-    _by_bucket: dict[int, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
-    _ordered: array[float] = Factory(lambda: array("d"))
-
-    def add(self, value: float, bucket: int, many: int) -> None:
-        """Add a value, as so many."""
-        self._by_bucket[bucket % BUCKETS].extend([value] * many)
-
-    def extend(self, values: list[float], bucket: int, many: int) -> None:
-        """Add values of a bucket, each as so many."""
-        self._by_bucket[bucket % BUCKETS].extend(values * many)
-
-    def ordered(self) -> Sequence[float]:
-        """The values, ascending; they are sorted once, not for each that asks."""
-        if len(self._ordered) != sum(map(len, self._by_bucket.values())):
-            # Buckets first: they are in order where a database sorted them, and what is in order is sorted again in no time.
-            for bucket, values in self._by_bucket.items():
-                self._by_bucket[bucket] = array("d", sorted(values))
-            self._ordered = array("d", sorted(chain.from_iterable(self._by_bucket.values())))
-        return self._ordered
-
-    def is_graded(self) -> bool:
-        """Whether some value is neither 0 nor 1: of clicks and errors, the mean says everything."""
-        return not all(_EITHER.issuperset(values) for values in self._by_bucket.values())
-
-    def below(self, limit: float) -> Mapping[int, tuple[int, int]]:
-        """For each bucket, how many values are at most a limit, and how many there are."""
-        self.ordered()
-        return {bucket: (bisect_right(values, limit), len(values)) for bucket, values in self._by_bucket.items()}
 
 
 @define
@@ -125,7 +86,7 @@ class Arm:
         """The sums over the units, when everything was added."""
         if self.summed is None:
             metrics = {metric: metric_sums(self.units, pairs) for metric, pairs in self.outcomes.items()}
-            self.summed = UnitSums(dict(Counter(self.units.values())), metrics)
+            self.summed = UnitSums({calls: units for calls, units in Counter(self.units.values()).items()}, metrics)
         return self.summed
 
     def decided(self, record: Mapping[str, Any], many: int) -> None:
