@@ -86,7 +86,7 @@ class Arm:
         """The sums over the units, when everything was added."""
         if self.summed is None:
             metrics = {metric: metric_sums(self.units, pairs) for metric, pairs in self.outcomes.items()}
-            self.summed = UnitSums({calls: units for calls, units in Counter(self.units.values()).items()}, metrics)
+            self.summed = UnitSums(dict(Counter(self.units.values()).items()), metrics)
         return self.summed
 
     def decided(self, record: Mapping[str, Any], many: int) -> None:

@@ -15,7 +15,7 @@ from rollout_sdk.analysis.bounded import at, shortened
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, Set
-from rollout_sdk.analysis.segment_sums import Asked
+from rollout_sdk.analysis.segment_sums import Asked, SplitCall, Timed
 from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.assignment import BUCKETS
@@ -69,12 +69,15 @@ class Gatherer:
         self.sets: dict[Set, Gathered] = {}
         self.operations: dict[str, Operations] = {}
         self.lost = self.sampled = 0
+        # Outcomes of units whose calls a database has: number of the call, metric, value, how many it stands for, and time.
+        self.unsplit: list[tuple[int, str, float, int, float]] = []
         self._journal = journal
         self._left_out = self._arms = 0
         self._process = ""
         self._asked = {} if asked is None else asked
         self._outcomes = Outcomes() if outcomes is None else outcomes
         self._replaced: set[Set] = set()
+        self._unsplit: dict[str, tuple[Gathered, Asked, SplitCall, list[Timed]]] = {}
         self._changes: dict[tuple[Set, object], dict[str, Any]] = {}
         self._handlers = {
             "lost": self._lost, "rollout": self._rollout, "transition": self._transition, "decision": self._decision,
@@ -266,11 +269,22 @@ class Gatherer:
             else:
                 labelled.labelled(metric, cluster, ours, value, many)
         if (asked := self._asked.get((rollout, fingerprint))) is not None:
-            timed = ((metric, value, of_outcome, recorded_s) for metric, value, _, of_outcome, recorded_s in outcomes)
-            gathered.segments.decided(asked, record, cluster, timed)
+            timed = [(metric, value, of_outcome, recorded_s) for metric, value, _, of_outcome, recorded_s in outcomes]
+            self._split(gathered, asked, SplitCall.of(asked, record, cluster), record, timed)
         for metric, value, _, of_outcome, _ in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
             arm.add_outcome(metric, cluster, record["bucket"], value, max(many, of_outcome))
+
+    def _split(
+        self, gathered: Gathered, asked: Asked, call: SplitCall | None, record: dict[str, Any], timed: list[Timed]
+    ) -> None:
+        """Add a call to its segments; in the end, if outcomes of its unit may come to it."""
+        if call is None:
+            return
+        if self._outcomes.awaits(record["rollout"], record.get("unit")) and record["id"] not in self._unsplit:
+            self._unsplit[record["id"]] = gathered, asked, call, timed
+        else:
+            gathered.segments.add(asked, call, timed)
 
     def _shadow(self, record: dict[str, Any]) -> None:
         many = stands_for(record)
@@ -294,6 +308,13 @@ class Gatherer:
             elif (arm := self.arm_at(gathered.arms, joined.phase, joined.variant)) is not None:
                 arm.add_outcome(joined.metric, joined.unit, joined.bucket, joined.value, joined.stands_for)
                 gathered.joined += 1
+                if (unsplit := self._unsplit.get(joined.decision)) is not None:
+                    unsplit[-1].append((joined.metric, joined.value, joined.stands_for, joined.time_s))
+                elif joined.call and (joined.rollout, joined.fingerprint) in self._asked:
+                    self.unsplit.append((joined.call, joined.metric, joined.value, joined.stands_for, joined.time_s))
+        for gathered, asked, call, timed in self._unsplit.values():
+            gathered.segments.add(asked, call, timed)
+        self._unsplit.clear()
 
 
 def _status(gathered: Gathered) -> str:

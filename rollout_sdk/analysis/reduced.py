@@ -164,7 +164,7 @@ class _Reduction:
             return
         self._relations.keep("waiting", {"rollout": "STRING", "unit": "STRING"}, units)
         for rollout, unit, *visit in self._relations.reduced("visits"):
-            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4], visit[5]))
+            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4], visit[5], "", visit[6]))
 
     def _of_plain_calls(self) -> None:
         """Add the outcomes that the Python reader has read, and whose calls it will not."""
@@ -270,7 +270,7 @@ class _Reduction:
         if not self._asked:
             return
         relations, gatherer = self._relations, self._gatherer
-        relations.ask(self._asked)
+        relations.ask(self._asked, gatherer.unsplit)
         for rollout, fingerprint, segment, *row in relations.reduced("segments"):
             asked, gathered = self._asked[rollout, fingerprint], gatherer.set_at(rollout, fingerprint)
             if gathered is not None:

@@ -22,6 +22,8 @@ _ASKED = {
     "window_s": "DOUBLE", "until_s": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE",
 }  # fmt: skip
 
+_JOINED = {"call": "BIGINT", "metric": "STRING", "value": "DOUBLE", "many": "BIGINT", "t": "DOUBLE"}
+
 
 @frozen
 class Statement:
@@ -97,8 +99,13 @@ class Relations(ABC):
         found = self._statements[statement]
         self.define(name or statement, found.query, is_kept=found.kind == "table")
 
-    def ask(self, asked: Mapping[tuple[str, str], Asked]) -> None:
-        """Make `asked`, what is asked about segments by rollout and fingerprint; a row without a metric asks for calls only."""
+    def ask(self, asked: Mapping[tuple[str, str], Asked], joined: Iterable[tuple[int, str, float, int, float]] = ()) -> None:
+        """Make `asked` and `joined`, for the statements of segments.
+
+        Args:
+            asked: What is asked, by rollout and fingerprint; a row without a metric asks for calls only.
+            joined: Outcomes of units: the number of the call of each, metric, value, how many it stands for, and time.
+        """
         rows = [
             (*which, metric, int(each.per == "outcome"), int(each.window > 0), each.window or math.inf, one.until_s(each),
              *(each.clip or (-math.inf, math.inf)))
@@ -107,6 +114,7 @@ class Relations(ABC):
         ]  # fmt: skip
         rows += [(*which, "", 0, 0, math.inf, math.inf, -math.inf, math.inf) for which in asked]
         self.keep("asked", _ASKED, rows)
+        self.keep("joined", _JOINED, list(joined))
 
     def reduced(self, name: str) -> Iterator[tuple[Any, ...]]:
         """The rows of one of the statements."""

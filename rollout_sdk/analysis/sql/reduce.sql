@@ -9,7 +9,7 @@
 -- looked at, and beside the pairs of sets of which units are compared.
 -- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
 -- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
--- a limit they are infinite. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there
+-- a limit they are infinite; and joined, the outcomes of units with the number of the call that each goes to. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there
 -- twice. Arms have a number: grouping by it takes a third of the time that their four names take; and so have units.
 
 -- table: special
@@ -120,7 +120,7 @@ SELECT file, line FROM events WHERE NOT is_plain AND line IS NOT NULL AND (event
 SELECT rollout, fingerprint, id, metric, value, item, is_position, many, t FROM outcomes WHERE is_of_rows;
 
 -- name: visits
-SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket
+SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket, call
 FROM events JOIN waiting ON events.rollout = waiting.rollout AND events.unit = waiting.unit
 WHERE event = 'decision' AND is_plain;
 
@@ -304,7 +304,11 @@ timed AS (
     SELECT d.call, a.metric, a.is_label, LEAST(GREATEST(o.value, a.low), a.high) AS value,
         CAST(GREATEST(d.many, o.many) AS DOUBLE) / d.many AS factor,
         ROW_NUMBER() OVER (PARTITION BY d.call, a.metric ORDER BY o.t, o.value) AS place
-    FROM outcomes o
+    FROM (
+        SELECT call, metric, value, many, t FROM outcomes
+        UNION ALL
+        SELECT call, metric, value, many, t FROM joined
+    ) o
     JOIN events d ON o.call = d.call
     JOIN asked a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint AND o.metric = a.metric
     WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded AND d.segment_1 IS NOT NULL
