@@ -16,10 +16,11 @@ _PERIODS = {"hour": 3_600.0, "day": _DAY_S, "week": 7 * _DAY_S}
 
 
 def _number(owner: Any, attribute: Any, value: Any) -> None:
-    is_whole = attribute.name == "most"
+    is_whole = attribute.name != "max_age_s"
     if isinstance(value, bool) or not isinstance(value, int if is_whole else int | float) or not value >= 1:
+        kind = "whole number" if is_whole else "number"
         raise ConfigurationError(
-            f"{attribute.name}={value!r:.40} of {type(owner).__name__} is not a number of at least 1. "
+            f"{attribute.name}={value!r:.40} of {type(owner).__name__} is not a {kind} of at least 1. "
             "Write keep=Disagreements(50, redact=...)."
         )
 

@@ -39,6 +39,7 @@ __all__ = [
 V = TypeVar("V")
 
 _POLL_S = 0.005
+_BEGINS_WITHIN_S = 0.1
 _PATCHERS = ("gevent.monkey", "eventlet.patcher")
 
 start_thread = PythonThread.start
@@ -181,6 +182,7 @@ class Thread:
         self._ident: int | None = None
         self._name = name
         self._thread: PythonThread | None = None
+        self._has_started = False
 
     def start(self) -> None:
         """Start the thread.
@@ -190,6 +192,19 @@ class Thread:
         """
         if _is_forked_blindly():
             raise RuntimeError("This process forks workers without telling Python: threads start in the workers.")
+        try:
+            self._begin()
+        except RuntimeError:
+            raise
+        # Ctrl-C, or a signal handler that raises: then the thread runs, or it never will, and `is_alive` has to be right.
+        except BaseException:
+            deadline = monotonic() + _BEGINS_WITHIN_S
+            while not self._has_started and monotonic() < deadline:
+                native_sleep(_POLL_S)
+            raise
+        self._has_started = True
+
+    def _begin(self) -> None:
         if sys.modules.keys().isdisjoint(_PATCHERS):
             self._thread = PythonThread(target=self._run, name=self._name, daemon=True)
             start_thread(self._thread)
@@ -199,6 +214,7 @@ class Thread:
             _start(self._run, ())
 
     def _run(self) -> None:
+        self._has_started = True
         self._ident = native_ident()
         _ours.add(self._ident)
         try:
@@ -217,7 +233,9 @@ class Thread:
         return self._ident == native_ident()
 
     def is_alive(self) -> bool:
-        """Whether the thread has not ended."""
+        """Whether the thread has started, and not ended."""
+        if not self._has_started:
+            return False
         return not self._over.is_set() if self._thread is None else self._thread.is_alive()
 
     def join(self, timeout_s: float) -> None:
@@ -278,8 +296,12 @@ class WatchThread:
         try:
             if self._thread is None:
                 thread = Thread(self._run, self._name)
-                thread.start()
-                self._thread = thread
+                try:
+                    thread.start()
+                finally:
+                    # It may run although its start was interrupted.
+                    if thread.is_alive():
+                        self._thread = thread
         # No thread can be started now: the next fact tries again.
         except RuntimeError:
             self._at_once = True

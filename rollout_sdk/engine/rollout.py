@@ -6,6 +6,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from attrs import asdict, define, field, frozen
@@ -39,6 +40,7 @@ ON_A_LOOP = ("coroutine", "async generator")
 STREAMING = ("generator", "async generator")
 """Kinds of variants that yield streams."""
 
+_IN_FRACTIONS = frozenset({"copy_s", "timeout_s", "max_age_s", "cpu_share"})
 _SHOWN = 1_000
 _MOST_NOTES = 20
 
@@ -122,10 +124,12 @@ class ShadowLimits(CopyLimits):
         """Reject limits under which no shadow could run."""
         for name, value in asdict(self).items():
             least = 1 if name == "workers" else 0
-            if not value >= least or (name == "cpu_share" and not value > 0):
+            is_number = isinstance(value, Real if name in _IN_FRACTIONS else Integral) and not isinstance(value, bool)
+            if not is_number or not value >= least or (name == "cpu_share" and not value > 0):
                 raise ConfigurationError(
-                    f"ShadowLimits got {name}={value!r}. Limits are numbers of at least 0; there is at least one worker, "
-                    "and it has some share of a core. To run no shadows, use Shadow(rate=0)."
+                    f"ShadowLimits got {name}={value!r:.60}. Limits are numbers of at least 0, whole ones but for seconds "
+                    "and cpu_share; there is at least one worker, and it has some share of a core. To run no shadows, use "
+                    "Shadow(rate=0)."
                 )
 
 

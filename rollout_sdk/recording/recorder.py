@@ -145,13 +145,18 @@ class Recorder(Intake):
         try:
             if self._thread is None:
                 # In this order: a thread that has nothing but an end to make asks at once whether it is this one.
-                self._thread = Thread(partial(_run, weakref.ref(self), self._queue, self._bell), "rollout-recorder")
+                self._thread = thread = Thread(partial(_run, weakref.ref(self), self._queue, self._bell), "rollout-recorder")
                 self._rests = False
-                self._thread.start()
+                try:
+                    thread.start()
+                finally:
+                    # Without one, the facts wait, and the next one tries again. It may run although its start was interrupted.
+                    if not thread.is_alive():
+                        self._thread, self._rests = None, True
                 self.close_at_exit()
-        # No thread to be had now: the facts wait, and the next one tries again.
+        # No thread can be started now.
         except RuntimeError:
-            self._thread, self._rests = None, True
+            pass
         finally:
             self._starting.release()
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from math import sqrt
+from numbers import Integral, Real
 
 from attrs import asdict, define, field, frozen
 
@@ -64,11 +65,18 @@ class Breaker:
 
     def __attrs_post_init__(self) -> None:
         """Reject a breaker that could never open, or never close."""
-        if not (
-            0 < self.min_runs <= self.window and 0 < self.failure_share <= 1 and 0 < self.cooldown_s <= self.max_cooldown_s
+        runs, numbers = (self.min_runs, self.window), (self.failure_share, self.cooldown_s, self.max_cooldown_s)
+        are_numbers = all(isinstance(each, Integral) for each in runs) and all(isinstance(each, Real) for each in numbers)
+        if (
+            not are_numbers
+            or any(isinstance(each, bool) for each in (*runs, *numbers))
+            or not 0 < self.min_runs <= self.window
+            or not 0 < self.failure_share <= 1
+            or not 0 < self.cooldown_s <= self.max_cooldown_s
         ):
+            got = ", ".join(f"{name}={value!r:.40}" for name, value in asdict(self).items())
             raise ConfigurationError(
-                f"Breaker got {asdict(self)}. It needs 1 <= min_runs <= window, 0 < failure_share <= 1 and "
+                f"Breaker got {got}. It needs 1 <= min_runs <= window, both whole, 0 < failure_share <= 1 and "
                 "0 < cooldown_s <= max_cooldown_s. To run without one, pass breaker=None."
             )
 

@@ -194,11 +194,15 @@ class QueueThread:
         try:
             if self._thread is None:
                 # Set before the start: the thread may immediately ask whether it is the current one.
-                self._thread = Thread(partial(_run, weakref.ref(self), self._queue), self._name)
-                self._thread.start()
+                self._thread = thread = Thread(partial(_run, weakref.ref(self), self._queue), self._name)
+                try:
+                    thread.start()
+                finally:
+                    # It may run although its start was interrupted.
+                    if not thread.is_alive():
+                        self._thread = None
         # No thread available now, or the interpreter is shutting down.
         except RuntimeError:
-            self._thread = None
             return False
         finally:
             self._starting.release()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from rollout_sdk.exceptions import ConfigurationError
 from rollout_sdk.telemetry.settings import Telemetry
@@ -43,12 +45,18 @@ def as_places(places: Sequence[str]) -> tuple[str, ...]:
     return (places,) if isinstance(places, str) else tuple(places)
 
 
-def check(durability: str, telemetry: Telemetry, key: bytes | None) -> None:
+def check(durability: str, telemetry: Telemetry, key: bytes | None, exit_deadline_s: Any) -> None:
     """Refuse options that contradict each other, or that do not exist.
 
     Raises:
-        ConfigurationError: The durability is unknown, or units are to be hashed without a key.
+        ConfigurationError: The durability is unknown, the exit deadline is no time, or units are to be hashed without a key.
     """
+    is_number = isinstance(exit_deadline_s, int | float) and not isinstance(exit_deadline_s, bool)
+    if not is_number or not 0 <= exit_deadline_s < math.inf:
+        raise ConfigurationError(
+            f"exit_deadline_s={exit_deadline_s!r:.60} of Runtime is not a time. It is a finite number of seconds, 0 or more, "
+            "that the exit of the process may wait. Write exit_deadline_s=1.0."
+        )
     if durability not in ("flush", "call"):
         raise ConfigurationError(
             f"durability={durability!r:.60} of Runtime is unknown. It must be 'flush' or 'call'. See Runtime."

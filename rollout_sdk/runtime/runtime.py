@@ -119,7 +119,7 @@ class Runtime:
     def __attrs_post_init__(self) -> None:
         """Assemble the parts; no thread starts and no file is created before the first call."""
         self.rollouts = WeakValueDictionary()
-        check(self.durability, self.telemetry, self.key)
+        check(self.durability, self.telemetry, self.key, self.exit_deadline_s)
         self.plugins = tuple(load_named(plugin) if isinstance(plugin, str) else plugin for plugin in self.plugins)
         waits: dict[str, Any] = {"gather_s": 0.0} if self.durability == "call" else {}
         # They depend on each other: faults are recorded, and the recorder may fail.

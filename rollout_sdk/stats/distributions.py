@@ -99,6 +99,8 @@ def _upper_tail(t: float, df: float) -> float:
     a, b, x = df / 2, 0.5, df / (df + t * t)
     if x >= 1:
         return 0.5
+    if x == 0:
+        return math.exp(log_student_t_cdf(-t, df))
     log_front = a * math.log(x) + b * math.log1p(-x) - math.lgamma(a) - math.lgamma(b) + math.lgamma(a + b)
     if x < (a + 1) / (a + b + 2):
         return math.exp(log_front) * _beta_fraction(x, a, b) / a / 2
@@ -145,11 +147,14 @@ def student_t_quantile(p: float, df: float) -> float:
     low, high = 0.0, 2.0
     while _upper_tail(high, df) > tail:
         low, high = high, high * 2
-    t = (low + high) / 2
+    if math.isinf(high):
+        return math.copysign(high, p - 0.5)
+    t = low + (high - low) / 2
     for _ in range(_STEPS):
         excess = _upper_tail(t, df) - tail
         low, high = (t, high) if excess > 0 else (low, t)
-        step = t + excess / math.exp(_log_density(t, df))
+        density = math.exp(_log_density(t, df))
+        step = t + excess / density if density else math.inf
         following = step if low < step < high else (low + high) / 2
         if abs(following - t) <= 1e-12 * t:
             break

@@ -10,13 +10,14 @@ from contextlib import closing
 import pytest
 import structlog
 
-from rollout_sdk import ABTest, Canary, StoreError, rollout
+from rollout_sdk import ABTest, Canary, Shadow, StoreError, rollout
 from rollout_sdk.control.next_step import Approvals
 from rollout_sdk.control.state import RolloutState
 from rollout_sdk.control.stored_state import change_stored
 from rollout_sdk.control.stores import MemoryStore, SQLiteStore
 from rollout_sdk.journal import JournalWriter, read_journal
 from rollout_sdk.judging import Verdict
+from rollout_sdk.records import RoutedEvent
 from tests.faults.kinds import KINDS, of_kind, read
 from tests.faults.models import served
 
@@ -781,6 +782,53 @@ def test_f102_a_process_that_ends_at_once_journals_everything(run_python, tmp_pa
     assert 50 == kept
     calls = 50
     figure("F102", "a process that ends at once: {kept:,} of {calls:,} calls journalled and observed", kept=kept, calls=calls)
+
+
+@pytest.mark.parametrize("begins", [False, True], ids=["before it begins", "when it has begun"])
+@pytest.mark.parametrize("name", ["rollout-recorder", "rollout-journal", "rollout-observer", "rollout-shadow"])
+def test_f103_an_interrupted_start_of_a_thread_loses_nothing(name, begins, tmp_path, watch, monkeypatch, figure):
+    from rollout_sdk.concurrency import threads
+
+    start, interrupted = threads.start_thread, []
+
+    def interrupt(thread):
+        if thread.name != name or interrupted:
+            start(thread)
+            return
+        interrupted.append(thread)
+        if begins:
+            start(thread)
+        raise KeyboardInterrupt
+
+    heard = Heard()
+    runtime = watch(journal=tmp_path)
+    monkeypatch.setattr(threads, "start_thread", interrupt)
+    decorate = rollout(
+        candidate=lambda x: 1, strategy=Shadow(1.0), unit="x", key="m", effects="read", runtime=runtime, plugins=[heard]
+    )
+    model, calls, stopped, flushed = None, 0, 0, False
+    while not flushed:
+        # Whether it is this thread that is interrupted depends on which of them starts the other.
+        try:
+            model = decorate(lambda x: 0) if model is None else model
+            while calls < 100:
+                calls += 1
+                model(calls)
+            flushed = runtime.flush(10.0)
+        except KeyboardInterrupt:
+            stopped += 1
+    kept = sum(record["event"] == "decision" for record in read_journal(tmp_path))
+    routed = sum(isinstance(event, RoutedEvent) for event in heard.events)
+    # A call that Ctrl-C ends is no decision; its shadow is cancelled.
+    ended = stopped if name == "rollout-shadow" else 0
+    assert (1, calls - ended, calls - ended) == (len(interrupted), kept, routed)
+    assert ended <= stopped <= 1
+    ends = model.rollout.status().shadows
+    assert (calls, name == "rollout-shadow") == (sum(ends.values()), ("candidate", "cancelled") in ends)
+    if name in ("rollout-recorder", "rollout-journal"):
+        assert 1 == sum(thread.name == name and thread.is_alive() for thread in threading.enumerate())
+    figure("F103", "{name} kinds of threads whose start is interrupted: {kept:,} of {calls:,} calls journalled and observed, "
+           "{ended} ended by Ctrl-C", name=name, kept=kept, calls=calls, ended=ended)  # fmt: skip
 
 
 def test_f98_the_control_file_is_looked_at_before_the_first_call(tmp_path, watch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 
 import numpy as np
 import pytest
@@ -298,3 +299,23 @@ def test_the_standard_error_covers_users_who_come_back_in_several_phases():
         found = sums.difference("v2", "control")
         z.append(found.estimate / found.std_error)
     assert pytest.approx(1.0, abs=0.2) == np.std(z)
+
+
+@pytest.mark.parametrize("sizes", [(2_000, 2_000), (2_000, 500), (500, 2_000)])
+def test_where_all_values_are_alike_rounding_is_no_standard_error(sizes):
+    sums, rng = StratifiedBuckets(64), random.Random(3)
+    for arm, size in zip(("control", "candidate"), sizes, strict=True):
+        for _ in range(size):
+            sums.add("phase", arm, rng.randrange(64), 0.1)
+    found = sums.difference("candidate", "control")
+    assert (found.estimate, found.std_error) == (pytest.approx(0.0, abs=1e-15), 0.0)
+
+
+def test_pairs_that_differ_only_by_rounding_have_no_standard_error():
+    sums, rng = StratifiedBuckets(64), random.Random(3)
+    calls = [(rng.randrange(64), rng.random()) for _ in range(4_000)]
+    for arm, order in (("control", calls), ("candidate", calls[::-1])):
+        for bucket, value in order:
+            sums.add("phase", arm, bucket, value)
+    found = sums.difference("candidate", "control", paired=True)
+    assert (found.estimate, found.std_error) == (pytest.approx(0.0, abs=1e-15), 0.0)

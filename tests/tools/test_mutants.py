@@ -25,6 +25,9 @@ def changed(source):
         ("raise ValueError(f'{1 + 1} of them')", ["pass"]),
         ("x = True", ["x = False"]),
         ("x = 20", ["x = (20 + 1)"]),
+        # A number so large that adding 1 changes nothing.
+        ("x = 1e300", ["x = (1e300 * 2)"]),
+        ("x = 0.0", ["x = (0.0 + 1)"]),
         ("return a if b else 0", ["return a if (not (b)) else 0", "return a if b else (0 + 1)", "return None"]),
         ("x += 1", ["pass", "x += (1 + 1)"]),
     ],
@@ -47,6 +50,18 @@ def f(a: Literal[1]) -> Literal[2]:
     """Text."""
     '''
     assert set() == changed(source)
+
+
+def test_a_default_is_reached_by_what_calls_the_function_and_a_constant_by_what_uses_the_module():
+    source = 'MOST = 3\n\ndef f(\n    a=1,\n    b=2,\n):\n    """Text."""\n    return a\n\ndef g(): return 5\n'
+    found = {mutant.shown(source.encode()): mutant.runs_in for mutant in mutants_of(PATH, source.encode())}
+    assert {text.partition(":")[2]: runs_in for text, runs_in in found.items()} == {
+        "1: 3  ->  (3 + 1)": None,
+        "4: 1  ->  (1 + 1)": 8,
+        "5: 2  ->  (2 + 1)": 8,
+        "8: return a  ->  return None": 8,
+        "10: 5  ->  (5 + 1)": 10,
+    }
 
 
 def test_columns_are_bytes():

@@ -37,14 +37,24 @@ OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
 
 @frozen
 class Mutant:
-    """One fault: a part of a file, and its replacement. Code outside functions runs at import."""
+    """One fault: a part of a file, and its replacement.
+
+    Attributes:
+        path: The file.
+        line: Where it is.
+        start: First byte of what is replaced.
+        end: The byte after it.
+        new: The replacement.
+        runs_in: The line that the tests must reach to run it: of a parameter's default, which is evaluated at import, the first
+            one of the function. None for code outside functions.
+    """
 
     path: Path
     line: int
     start: int
     end: int
     new: str
-    in_function: bool = True
+    runs_in: int | None = None
 
     def applied(self, source: bytes) -> bytes:
         """Return the source with the fault."""
@@ -69,6 +79,7 @@ class Finder(ast.NodeVisitor):
             self.starts.append(self.starts[-1] + len(line))
         self.found: list[Mutant] = []
         self._in_function = False
+        self._body: int | None = None
 
     def at(self, line: int, column: int) -> int:
         """Return a position in the file; columns of `ast` count bytes."""
@@ -80,7 +91,8 @@ class Finder(ast.NodeVisitor):
         assert node.end_col_offset is not None
         begin = self.at(node.lineno, node.col_offset) if start is None else start
         stop = self.at(node.end_lineno, node.end_col_offset) if end is None else end
-        self.found.append(Mutant(self.path, node.lineno, begin, stop, new, self._in_function))
+        runs_in = (self._body or node.lineno) if self._in_function else None
+        self.found.append(Mutant(self.path, node.lineno, begin, stop, new, runs_in))
 
     def text(self, node: ast.expr) -> str:
         """Return the source of an expression."""
@@ -100,13 +112,16 @@ class Finder(ast.NodeVisitor):
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         """Visit a function: most faults are in functions, because other code runs at import."""
-        before, self._in_function = self._in_function, True
+        before = self._in_function, self._body
+        first = node.body[1 if ast.get_docstring(node, clean=False) is not None and len(node.body) > 1 else 0]
+        self._in_function, self._body = True, first.lineno
         # Neither annotations nor decorators.
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(default)
+        self._body = None
         for statement in node.body:
             self.visit(statement)
-        self._in_function = before
+        self._in_function, self._body = before
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
@@ -161,7 +176,8 @@ class Finder(ast.NodeVisitor):
         if isinstance(node.value, bool):
             self.add(node, str(not node.value))
         elif isinstance(node.value, int | float):
-            self.add(node, f"({self.text(node)} + 1)")
+            # Adding 1 to a large number changes nothing.
+            self.add(node, f"({self.text(node)} {'* 2' if isinstance(node.value, float) and node.value else '+ 1'})")
 
     def visit_Return(self, node: ast.Return) -> None:
         """Return None instead."""

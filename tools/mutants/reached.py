@@ -65,7 +65,7 @@ class Reached:
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
         # A module's constants are evaluated at import, so no single test reaches them.
-        found = [name for name in passing if mutant.line in lines[name]] if mutant.in_function else passing
+        found = [name for name in passing if mutant.runs_in in lines[name]] if mutant.runs_in else passing
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
             sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach[name])),

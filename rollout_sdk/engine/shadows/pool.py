@@ -132,7 +132,14 @@ class _Threads:
             run.end("dropped_full")
             return
         self.jobs[id(run)] = run
-        if not self._has_workers():
+        try:
+            has_workers = self._has_workers()
+        # Ctrl-C while a thread is being started ends the call and its shadow.
+        except BaseException:
+            self._release(run)
+            run.end("cancelled")
+            raise
+        if not has_workers:
             self._release(run)
             run.end("dropped_start")
             return
@@ -159,8 +166,13 @@ class _Threads:
                 if min(missing, allowed) > 0:
                     reference, queue = weakref.ref(self), self._queue
                     worker = _Worker(lambda: _work(reference, queue, worker), "rollout-shadow")
-                    worker.start()
                     self._workers.append(worker)
+                    try:
+                        worker.start()
+                    finally:
+                        # It may run although its start was interrupted.
+                        if not worker.is_alive():
+                            self.lose(worker)
             # No thread available, or the interpreter is shutting down: drop this shadow; the next one tries again.
             except RuntimeError:
                 pass
