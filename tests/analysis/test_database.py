@@ -44,7 +44,12 @@ def flat(value, path=""):
 
 def differing(one, other):
     """Every number of two reports that differs by more than 1e-9."""
-    one, other = dict(flat(one.as_dict())), dict(flat(other.as_dict()))
+    return different(one.as_dict(), other.as_dict())
+
+
+def different(one, other):
+    """Every number of two reports as dictionaries that differs by more than 1e-9."""
+    one, other = dict(flat(one)), dict(flat(other))
     return [
         (path, one.get(path), other.get(path))
         for path in sorted(one.keys() | other.keys())
