@@ -122,6 +122,56 @@ def test_the_command_reports_the_same_in_a_spark_of_its_own_as_it_comes(tmp_path
     assert [] == [each for each in different(read(tmp_path).as_dict(), json.loads(ran.stdout)) if each[0] not in UNLIKE]
 
 
+# In a process of its own, as one Java has one Spark. Executors are other processes: one is killed between statements.
+KILLS = """
+import json, os, signal, sys
+from pathlib import Path
+from pyspark.sql import SparkSession
+from rollout_sdk_spark import report
+from rollout_sdk_spark.relations import InSpark
+
+builder = SparkSession.builder.master("local-cluster[2,1,512]").config("spark.executor.memory", "512m")
+for setting in sys.argv[2:]:
+    builder = builder.config(*setting.split("=", 1))
+spark = builder.getOrCreate()
+asked, rows = [], InSpark.rows
+
+def executors():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\\0")
+        except OSError:
+            continue
+        if spark.sparkContext.applicationId.encode() in words and words[0].endswith(b"java"):
+            yield int(path.parent.name)
+
+def kills(self, query):
+    asked.append(query)
+    if len(asked) == 5:
+        os.kill(next(executors()), signal.SIGKILL)
+    return rows(self, query)
+
+InSpark.rows = kills
+found = report(sys.argv[1], spark=spark)
+print(json.dumps(found.as_dict()))
+spark.stop()
+"""
+
+
+def test_an_executor_that_dies_changes_nothing(tmp_path, spark):
+    random_journal(tmp_path, 1)
+    settings = [
+        f"{name}={spark.conf.get(name)}"
+        for name in ("spark.ui.enabled", "spark.driver.host", "spark.driver.bindAddress", "spark.sql.codegen.factoryMode",
+                     "spark.sql.codegen.wholeStage", "spark.sql.adaptive.enabled", "spark.sql.shuffle.partitions")
+    ]  # fmt: skip
+    command = [sys.executable, "-c", KILLS, str(tmp_path), *settings]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert ran.returncode == 0, ran.stderr[-4_000:]
+    assert "Lost executor" in ran.stderr
+    assert [] == [each for each in different(read(tmp_path).as_dict(), json.loads(ran.stdout)) if each[0] not in UNLIKE]
+
+
 # Compaction to an object store: the other way in ---------------------------------------------------------------------------
 
 
