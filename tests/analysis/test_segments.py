@@ -21,6 +21,7 @@ from rollout_sdk.journal import Journal
 from rollout_sdk.page import as_html
 from rollout_sdk.stats import StratifiedBuckets
 from tests.analysis.random_journals import random_journal
+from tests.analysis.test_wiring import by_unit
 
 SPLIT = {"country": ["NL", "DE"], "is_member": [True]}
 
@@ -105,6 +106,12 @@ def held(folder, seed):
     assert [] == differing(rows, read(folder, gather_reduced, found)[2])
     compact(folder, idle_s=-1.0)
     assert [] == differing(rows, read(folder, gather_reduced, found)[2])
+    adding_up(folder, found, aggregate)
+    return rows
+
+
+def adding_up(folder, found, aggregate):
+    """The parts add up to what the judge has."""
     recorded = defaultdict(set)
     for line in Journal(folder).only("outcome"):
         recorded[line["rollout"]].add(line["metric"])
@@ -121,7 +128,6 @@ def held(folder, seed):
             errors = added_up(gathered.segments, segments, None)
             failed = sum(errors.totals(phase, arm)[0] for phase in errors.phases() for arm in errors.arms())
             assert failed == sum(arm.errors.total() for arm in gathered.arms.values())
-    return rows
 
 
 def added_up(sums, segments, criterion):
@@ -144,6 +150,27 @@ def same(one, other):
 def test_the_parts_add_up_to_what_the_judge_has_and_both_readers_have_the_same(tmp_path, seed):
     rows = held(tmp_path, seed)
     assert {"click", "label", "spend", "other", "error_rate"} == {each.metric for each in rows}
+
+
+def compact_json(folder):
+    """Write lines as the SDK does, so that the database reads them."""
+    for path in folder.glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_parts_have_outcomes_that_were_recorded_by_unit(tmp_path, seed):
+    lived(tmp_path / "calls", seed)
+    by_unit(tmp_path / "calls", tmp_path / "units", random.Random(seed))
+    found, aggregate, rows = read(tmp_path / "units", gather)
+    adding_up(tmp_path / "units", found, aggregate)
+    assert sum(each.joined for of_one in aggregate.rollouts.values() for each in of_one.values()) > 50
+    assert {"click", "label", "spend", "other", "error_rate"} == {each.metric for each in rows}
+    compact_json(tmp_path / "units")
+    assert [] == differing(rows, read(tmp_path / "units", gather_reduced, found)[2])
+    compact(tmp_path / "units", idle_s=-1.0)
+    assert [] == differing(rows, read(tmp_path / "units", gather_reduced, found)[2])
 
 
 @pytest.mark.slow

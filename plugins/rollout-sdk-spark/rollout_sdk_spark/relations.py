@@ -26,6 +26,9 @@ _KEY_OF = f"""
 CREATE OR REPLACE TEMPORARY FUNCTION key_of(name STRING) RETURNS BIGINT
 RETURN shiftrightunsigned(CAST(conv(concat({_BYTES}), 16, -10) AS BIGINT), 1)
 """
+_NUMBER_OF = """
+CREATE OR REPLACE TEMPORARY FUNCTION number_of(name STRING) RETURNS BIGINT RETURN xxhash64(name)
+"""
 _IS_NUMBER = """
 CREATE OR REPLACE TEMPORARY FUNCTION is_number(value DOUBLE) RETURNS BOOLEAN
 RETURN NOT isnan(value) AND abs(value) < double('Infinity')
@@ -61,7 +64,7 @@ class InSpark(Relations):
         self._session = spark.newSession()
         for name, value in _SETTINGS.items():
             self._session.conf.set(name, value)
-        for function in (_KEY_OF, _IS_NUMBER):
+        for function in (_KEY_OF, _NUMBER_OF, _IS_NUMBER):
             self._session.sql(function)
         written = self._written([f"{root}/{path}" for path in journal.lines])
         is_small = sum(journal.lines.values()) + sum(part.bytes for part in journal.compacted.values()) < _SMALL
