@@ -187,7 +187,7 @@ def _rows(event: RoutedRows) -> bytes:
         f'"ids":{_list(event.ids)}',
         f'"buckets":{_numbers(event.buckets)}',
     ]
-    if any(event.units):
+    if event.units.count(None) < len(event.units):
         parts.append(f'"units":{_list(event.units)}')
     if event.covariates:
         parts.append(f'"covs":[{",".join(["null" if value is None else _number(value) for value in event.covariates])}]')
