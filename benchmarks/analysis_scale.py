@@ -1,11 +1,12 @@
 """Time and memory of a report of a large journal, compared with a bare DuckDB query over the same files, in one run.
 
-    python benchmarks/analysis_scale.py [--calls 10000000] [--units 1200000] [--python] [--keep DIR]
+    python benchmarks/analysis_scale.py [--calls 10000000] [--units 1200000] [--python] [--spark] [--keep DIR]
 
 Writes a journal of an A/B test (half as many outcomes as calls, Pareto-distributed activity), and summarises it: the JSON lines
 in the database, and the same after compaction; `bare` is a GROUP BY in DuckDB with the same join of outcomes to calls, which
 returns only calls and sums by arm and metric. Ratios are of processor time; memory is the peak of a separate process. With
-`--python`, the Python reader reads it, too. These figures do not include the verdict, which is computed line by line.
+`--python`, the Python reader reads it, too, and with `--spark`, Spark on the processors of this machine. These figures do not
+include the verdict, which is computed line by line.
 """
 
 from __future__ import annotations
@@ -74,8 +75,14 @@ def measure(what: str, folder: str) -> dict[str, float]:
     """Seconds and peak memory of one reading, in this process."""
     began, spent = time.perf_counter(), time.process_time()
     _READINGS[what](folder)
-    took = {"wall_s": time.perf_counter() - began, "cpu_s": time.process_time() - spent}
-    return {**took, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    # Spark's Java is a child, and has ended.
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = time.process_time() - spent + children.ru_utime + children.ru_stime
+    return {
+        "wall_s": time.perf_counter() - began,
+        "cpu_s": spent,
+        "peak_mb": max(own.ru_maxrss, children.ru_maxrss) / 1024,
+    }
 
 
 def _ours(folder: str) -> None:
@@ -94,6 +101,21 @@ def _python(folder: str) -> None:
 
     journal = Journal(folder)
     report_of(journal, gather(journal))
+
+
+def _spark(folder: str) -> None:
+    from pyspark.sql import SparkSession
+
+    from rollout_sdk_spark import report
+
+    settings = {"spark.driver.memory": "4g", "spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    session = SparkSession.builder.master("local[*]").config(map=settings).getOrCreate()
+    report(folder, spark=session)
+    gateway = session.sparkContext._gateway  # There is no other way to its process
+    session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
 
 
 def _bare(form: str) -> Callable[[str], None]:
@@ -115,11 +137,14 @@ def _compact(folder: str) -> None:
 _READINGS = {
     "bare DuckDB, JSON lines": _bare("json"),
     "report, JSON lines": _ours,
+    "report, Spark, JSON lines": _spark,
     "report in Python": _python,
     "compact": _compact,
     "bare DuckDB, Parquet": _bare("parquet"),
     "report, Parquet": _ours,
+    "report, Spark, Parquet": _spark,
 }
+_OPTIONAL = {"report in Python": "python", "report, Spark, JSON lines": "spark", "report, Spark, Parquet": "spark"}
 
 
 def main() -> None:
@@ -127,6 +152,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=10_000_000, help="calls (10 million); half as many outcomes")
     parser.add_argument("--units", type=int, default=1_200_000, help="units (1.2 million)")
     parser.add_argument("--python", action="store_true", help="read with the Python reader, too")
+    parser.add_argument("--spark", action="store_true", help="read with rollout-sdk-spark, too")
     parser.add_argument("--keep", type=Path, help="folder for the journal, which stays")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -139,7 +165,7 @@ def main() -> None:
         found = {}
         print(f"{'':28}{'wall s':>9}{'cpu s':>9}{'peak MB':>9}")
         for what in _READINGS:
-            if what == "report in Python" and not options.python:
+            if what in _OPTIONAL and not getattr(options, _OPTIONAL[what]):
                 continue
             # A separate process, because the peak of memory never decreases.
             done = subprocess.run(

@@ -44,9 +44,11 @@ def test_importing_the_sdk_loads_no_module_of_it_and_none_of_its_dependencies(ru
 
 MAY_NOT_LOAD = """
     rollout_sdk.analysis rollout_sdk.charts rollout_sdk.cli rollout_sdk.control.stored rollout_sdk.control.stores.sqlite
-    rollout_sdk.dashboard rollout_sdk.doctor rollout_sdk.runtime.external rollout_sdk.interleaving rollout_sdk.page
+    rollout_sdk.comparators.answers rollout_sdk.comparators.fields rollout_sdk.comparators.rankings
+    rollout_sdk.dashboard rollout_sdk.doctor rollout_sdk.journal.reader
+    rollout_sdk.runtime.external rollout_sdk.interleaving rollout_sdk.page
     rollout_sdk.strategies.interleave rollout_sdk.testing
-    csv email importlib.metadata importlib.resources multiprocessing sqlite3 tempfile tomllib zipfile zoneinfo
+    csv email gzip importlib.metadata importlib.resources multiprocessing sqlite3 tempfile tomllib zipfile zoneinfo
 """
 
 

@@ -81,3 +81,10 @@ def test_there_is_no_import_circle_not_even_for_types():
         # A face imports the modules behind it, and is imported for them.
         graph[name] = {each for each in named | whole & set(paths) if each != name}
     TopologicalSorter(graph).prepare()
+
+
+def test_every_plugin_is_type_checked():
+    checked = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
+    packages = sorted(str(each.parent.relative_to(ROOT)) for each in ROOT.glob("plugins/*/rollout_sdk_*/py.typed"))
+    assert packages == sorted(each for each in checked if each.startswith("plugins/"))
+    assert len(packages) == len(list(ROOT.glob("plugins/*/pyproject.toml")))

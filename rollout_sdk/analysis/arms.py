@@ -5,26 +5,23 @@ Memory grows with units and with recorded outcomes, not with calls (but for eigh
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from attrs import Factory, define
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.facts import stands_for
+from rollout_sdk.analysis.report import CrossedReport
+from rollout_sdk.analysis.sample import Sample
 from rollout_sdk.analysis.segment_sums import SegmentSums
 from rollout_sdk.analysis.shadow_arms import ShadowArm, Sums, add_to, sums
 from rollout_sdk.analysis.shares import Arrivals
-from rollout_sdk.assignment import BUCKETS
+from rollout_sdk.analysis.unit_sums import UnitSums, metric_sums
 from rollout_sdk.interleaving.pages import page_of, shown_item
 
 __all__ = ["Arm", "Credit", "Gathered", "Sample", "ShadowArm", "Sums", "add_to", "credit"]
-
-_EITHER = frozenset((0.0, 1.0))
 
 
 @define
@@ -52,40 +49,6 @@ class Credit:
 
 
 @define
-class Sample:
-    """Values of an arm one by one, for their quantiles, by the bucket of the unit that each belongs to: eight bytes each."""
-
-    _by_bucket: dict[int, array[float]] = Factory(lambda: defaultdict(lambda: array("d")))
-    _ordered: array[float] = Factory(lambda: array("d"))
-
-    def add(self, value: float, bucket: int, many: int) -> None:
-        """Add a value, as so many."""
-        self._by_bucket[bucket % BUCKETS].extend([value] * many)
-
-    def extend(self, values: list[float], bucket: int, many: int) -> None:
-        """Add values of a bucket, each as so many."""
-        self._by_bucket[bucket % BUCKETS].extend(values * many)
-
-    def ordered(self) -> Sequence[float]:
-        """The values, ascending; they are sorted once, not for each that asks."""
-        if len(self._ordered) != sum(map(len, self._by_bucket.values())):
-            # Buckets first: they are in order where a database sorted them, and what is in order is sorted again in no time.
-            for bucket, values in self._by_bucket.items():
-                self._by_bucket[bucket] = array("d", sorted(values))
-            self._ordered = array("d", sorted(chain.from_iterable(self._by_bucket.values())))
-        return self._ordered
-
-    def is_graded(self) -> bool:
-        """Whether some value is neither 0 nor 1: of clicks and errors, the mean says everything."""
-        return not all(_EITHER.issuperset(values) for values in self._by_bucket.values())
-
-    def below(self, limit: float) -> Mapping[int, tuple[int, int]]:
-        """For each bucket, how many values are at most a limit, and how many there are."""
-        self.ordered()
-        return {bucket: (bisect_right(values, limit), len(values)) for bucket, values in self._by_bucket.items()}
-
-
-@define
 class Arm:
     """The analysed calls of one variant in one phase; of calls that were drawn under overload, each stands for many.
 
@@ -102,6 +65,7 @@ class Arm:
         ranges: For every metric, the least and the greatest value.
         values: For every metric, its values; where none of a journal is other than 0 or 1, perhaps not.
         credit: For blended answers, by (candidate, metric).
+        summed: The sums over units, where a database made them: then `units` and `outcomes` are empty.
     """
 
     share: float | None = None
@@ -116,6 +80,14 @@ class Arm:
     ranges: dict[str, tuple[float, float]] = Factory(dict)
     values: dict[str, Sample] = Factory(lambda: defaultdict(Sample))
     credit: dict[tuple[str, str], Credit] = Factory(lambda: defaultdict(Credit))
+    summed: UnitSums | None = None
+
+    def by_unit(self) -> UnitSums:
+        """The sums over the units, when everything was added."""
+        if self.summed is None:
+            metrics = {metric: metric_sums(self.units, pairs) for metric, pairs in self.outcomes.items()}
+            self.summed = UnitSums(dict(Counter(self.units.values()).items()), metrics)
+        return self.summed
 
     def decided(self, record: Mapping[str, Any], many: int) -> None:
         """Add what happened in a call, as in so many."""
@@ -136,42 +108,14 @@ class Arm:
             if not closed and not record.get("unmeasured"):
                 self.latency_s[ran].add(duration_s, record["bucket"], many)
 
-    def add_units(self, units: Sequence[str], calls: Sequence[int]) -> None:
-        """Add the calls of units, each of which is named once."""
-        if self.units.keys().isdisjoint(units):
-            # A counter's own update counts one by one.
-            dict.update(self.units, zip(units, calls, strict=True))
-        else:
-            self.units.update(dict(zip(units, calls, strict=True)))
-
     def add_outcome(self, metric: str, unit: str, bucket: int, value: float, stands_for: int = 1) -> None:
         """Add a recorded value of a unit, which is in a bucket, as that of so many outcomes."""
         add_to(self.outcomes[metric], unit, value, stands_for)
         self.values[metric].add(value, bucket, stands_for)
-        self._extend_range(metric, value, value)
+        self.extend_range(metric, value, value)
 
-    def add_outcomes(
-        self, metric: str, units: Sequence[str], totals: Sequence[float], counts: Sequence[float], within: tuple[float, float]
-    ) -> None:
-        """Add the sums of a metric's values and how many there were, for units each of which is named once; not the values.
-
-        Args:
-            metric: The metric.
-            units: The units.
-            totals: The sum of each.
-            counts: How many values each had.
-            within: The least and the greatest value.
-        """
-        known, pairs = self.outcomes[metric], map(list, zip(totals, counts, strict=True))
-        if known.keys().isdisjoint(units):
-            known.update(zip(units, pairs, strict=True))
-        else:
-            for unit, (total, count) in zip(units, pairs, strict=True):
-                known[unit][0] += total
-                known[unit][1] += count
-        self._extend_range(metric, *within)
-
-    def _extend_range(self, metric: str, least: float, greatest: float) -> None:
+    def extend_range(self, metric: str, least: float, greatest: float) -> None:
+        """See values of a metric that are within these two."""
         low, high = self.ranges.get(metric, (least, greatest))
         self.ranges[metric] = min(low, least), max(high, greatest)
 
@@ -228,6 +172,9 @@ class Gathered:
         problems: Outcomes that could not be used, by why.
         segments: Sums by segment.
         joined: Outcomes of units that went to the unit's last call before them.
+        crossing: The units that were in several arms, where a database counted them.
+        shared: By fingerprint of another set of the rollout, how many units are in both, and how many of these had different
+            variants, where a database counted them.
     """
 
     version: str = ""
@@ -247,3 +194,5 @@ class Gathered:
     problems: Counter[str] = Factory(Counter)
     segments: SegmentSums = Factory(SegmentSums)
     joined: int = 0
+    crossing: CrossedReport | None = None
+    shared: dict[str, tuple[int, int]] | None = None

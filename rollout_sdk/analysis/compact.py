@@ -34,6 +34,9 @@ _AT_ONCE = 1 << 29
 _MOST_ROLLOUTS = 1_000
 _MOST_FOLDERS = 20_000
 _MEMORY = "1GB"
+_BYTES_HELD = 1 << 26
+_BYTES_OF_COLUMNS = 512
+_MOST_HELD = 122_880
 _COPY = """
 COPY (
     SELECT *,
@@ -259,10 +262,14 @@ def _compacted(folder: Path, paths: Sequence[Path]) -> tuple[Path, int]:
         database.execute(f"CREATE TEMP TABLE parts AS {_NAMED} ({events})", {"paths": filled} if filled else None)
         counts = dict(database.execute("SELECT file, count(*) - count(line) FROM parts GROUP BY file").fetchall())
         database.execute("DELETE FROM parts WHERE line IS NULL")
-        lines, rollouts, folders = database.execute(
-            "SELECT count(*), count(DISTINCT rollout), count(DISTINCT (rollout, floor(t / 86400))) FROM parts"
+        lines, length, rollouts, folders = database.execute(
+            "SELECT count(*), sum(strlen(line)), count(DISTINCT rollout), count(DISTINCT (rollout, floor(t / 86400))) "
+            "FROM parts"
         ).fetchall()[0]
         if lines:
+            # Rows that each thread holds before it writes them; DuckDB's own number, of rows as long as these, is too much.
+            held = int(_BYTES_HELD / (length / lines + _BYTES_OF_COLUMNS))
+            database.execute(f"SET partitioned_write_flush_threshold = {min(max(held, 1), _MOST_HELD)}")
             many = rollouts > _MOST_ROLLOUTS or folders > _MOST_FOLDERS
             database.execute(_COPY.format(str(aside / "lines").replace("'", "''")), {"many": many})
             kept = database.execute(

@@ -15,9 +15,10 @@ from rollout_sdk.analysis.bounded import at, shortened
 from rollout_sdk.analysis.facts import stands_for
 from rollout_sdk.analysis.operations import Operations
 from rollout_sdk.analysis.outcomes import MOST_SETS, OVER_THE_LIMIT, Outcomes, Set
-from rollout_sdk.analysis.segment_sums import Asked
+from rollout_sdk.analysis.segment_sums import Asked, SplitCall, Timed
 from rollout_sdk.analysis.sets import began_s
 from rollout_sdk.analysis.shadow_arms import ShadowArm
+from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.parts import writer_of
 from rollout_sdk.judging.preferences import JUDGE_FAILED
@@ -26,6 +27,7 @@ from rollout_sdk.plan import JUDGE_PREFERENCE
 __all__ = ["OVER_THE_LIMIT", "Aggregate", "Gatherer", "gather"]
 
 _MOST_ARMS = 10_000
+_LAST_BUCKET = BUCKETS - 1
 _MOST_TRANSITIONS = 10_000
 _TELL_EVERY = 4_096
 
@@ -67,12 +69,15 @@ class Gatherer:
         self.sets: dict[Set, Gathered] = {}
         self.operations: dict[str, Operations] = {}
         self.lost = self.sampled = 0
+        # Outcomes of units whose calls a database has: number of the call, metric, value, how many it stands for, and time.
+        self.unsplit: list[tuple[int, str, float, int, float]] = []
         self._journal = journal
         self._left_out = self._arms = 0
         self._process = ""
         self._asked = {} if asked is None else asked
         self._outcomes = Outcomes() if outcomes is None else outcomes
         self._replaced: set[Set] = set()
+        self._unsplit: dict[str, tuple[Gathered, Asked, SplitCall, list[Timed]]] = {}
         self._changes: dict[tuple[Set, object], dict[str, Any]] = {}
         self._handlers = {
             "lost": self._lost, "rollout": self._rollout, "transition": self._transition, "decision": self._decision,
@@ -116,7 +121,7 @@ class Gatherer:
 
     def end(self) -> Aggregate:
         """The sums, after the last file."""
-        self._join_units()
+        self.join_units()
         for which, count in self._outcomes.unknown():
             if (gathered := self.set_at(*which)) is not None:
                 gathered.problems["unknown decision"] += count
@@ -248,7 +253,7 @@ class Gatherer:
         arm.units[cluster] += many
         arm.decided(record, many)
         time_s = record.get("t", 0.0)
-        gathered.arrivals.add(cluster, time_s, (phase, variant))
+        gathered.arrivals.add(cluster, time_s, (phase, variant), record["bucket"] & _LAST_BUCKET)
         span = gathered.spans.setdefault(phase, [time_s, time_s])
         span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
         if record.get("teams") or record.get("rule"):
@@ -264,11 +269,22 @@ class Gatherer:
             else:
                 labelled.labelled(metric, cluster, ours, value, many)
         if (asked := self._asked.get((rollout, fingerprint))) is not None:
-            timed = ((metric, value, of_outcome, recorded_s) for metric, value, _, of_outcome, recorded_s in outcomes)
-            gathered.segments.decided(asked, record, cluster, timed)
+            timed = [(metric, value, of_outcome, recorded_s) for metric, value, _, of_outcome, recorded_s in outcomes]
+            self._split(gathered, asked, SplitCall.of(asked, record, cluster), record, timed)
         for metric, value, _, of_outcome, _ in outcomes:
             # Both are there: where outcomes were kept at a lower rate than their calls, at that.
             arm.add_outcome(metric, cluster, record["bucket"], value, max(many, of_outcome))
+
+    def _split(
+        self, gathered: Gathered, asked: Asked, call: SplitCall | None, record: dict[str, Any], timed: list[Timed]
+    ) -> None:
+        """Add a call to its segments; in the end, if outcomes of its unit may come to it."""
+        if call is None:
+            return
+        if self._outcomes.awaits(record["rollout"], record.get("unit")) and record["id"] not in self._unsplit:
+            self._unsplit[record["id"]] = gathered, asked, call, timed
+        else:
+            gathered.segments.add(asked, call, timed)
 
     def _shadow(self, record: dict[str, Any]) -> None:
         many = stands_for(record)
@@ -281,7 +297,8 @@ class Gatherer:
             return
         arm.ended(record, many)
 
-    def _join_units(self) -> None:
+    def join_units(self) -> None:
+        """Add the outcomes of units, when all calls were seen."""
         for joined in self._outcomes.joined():
             gathered = self.set_at(joined.rollout, joined.fingerprint)
             if gathered is None:
@@ -291,6 +308,13 @@ class Gatherer:
             elif (arm := self.arm_at(gathered.arms, joined.phase, joined.variant)) is not None:
                 arm.add_outcome(joined.metric, joined.unit, joined.bucket, joined.value, joined.stands_for)
                 gathered.joined += 1
+                if (unsplit := self._unsplit.get(joined.decision)) is not None:
+                    unsplit[-1].append((joined.metric, joined.value, joined.stands_for, joined.time_s))
+                elif joined.call and (joined.rollout, joined.fingerprint) in self._asked:
+                    self.unsplit.append((joined.call, joined.metric, joined.value, joined.stands_for, joined.time_s))
+        for gathered, asked, call, timed in self._unsplit.values():
+            gathered.segments.add(asked, call, timed)
+        self._unsplit.clear()
 
 
 def _status(gathered: Gathered) -> str:

@@ -14,13 +14,15 @@ from rollout_sdk.journal.compacted import parquet_of
 __all__ = ["KEY_OF", "InDuckDB", "events_of", "is_installed"]
 
 _MEMORY = "1GB"
-_ROWS_AT_ONCE = 10_000
+# Rows may be lists of all durations of a bucket.
+_ROWS_AT_ONCE = 64
 _LINES = (
     "SELECT filename AS file, json AS line FROM read_json_objects($paths, format = 'newline_delimited', ignore_errors = true, "
     "filename = true, maximum_object_size = 4194304)"
 )
 QUOTE = "'"
 KEY_OF = "CREATE TEMP MACRO key_of(name) AS CAST(md5_number_lower(name) >> 1 AS BIGINT)"
+NUMBER_OF = "CREATE TEMP MACRO number_of(name) AS hash(name)"
 _NO_LINES = "SELECT '' AS file, '' AS line WHERE false"
 _KEPT = "SELECT * REPLACE (CASE WHEN NOT is_plain THEN line END AS line) FROM"
 # Numbers of this process alone: DuckDB's hash may change with its version.
@@ -68,6 +70,8 @@ class InDuckDB(Relations):
         # DuckDB would draw its own on standard output, where the report goes.
         self.database.execute("SET enable_progress_bar = false")
         self.database.execute(KEY_OF)
+        # Numbers of this process alone, as those below.
+        self.database.execute(NUMBER_OF)
         compacted = journal.compacted
         paths = [str(path) for path in journal.files if path.name not in compacted and journal.size(path)]
         parquet = [file for folder in {part.folder for part in compacted.values()} for file in parquet_of(folder)]

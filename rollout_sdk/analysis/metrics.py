@@ -8,11 +8,10 @@ from attrs import evolve
 
 from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.phase_report import LabelReport, MetricReport
-from rollout_sdk.stats import MISMATCH, MeanInterval, labels_log_e, ratio_of_sums
+from rollout_sdk.stats import MISMATCH, MeanInterval, labels_log_e
+from rollout_sdk.stats.clusters import ratio_of_kinds
 
 __all__ = ["labels_of", "metrics_of", "voided"]
-
-_NOTHING = (0.0, 0.0)
 
 
 def voided(interval: MeanInterval) -> MeanInterval:
@@ -21,7 +20,7 @@ def voided(interval: MeanInterval) -> MeanInterval:
 
 
 def _names(arms: Mapping[str, Arm]) -> list[str]:
-    return sorted({metric for arm in arms.values() for metric in arm.outcomes})
+    return sorted({metric for arm in arms.values() for metric in arm.by_unit().metrics})
 
 
 def _range(metric: str, arms: Mapping[str, Arm]) -> tuple[float, float]:
@@ -35,7 +34,7 @@ def _is_share(metric: str, arms: Mapping[str, Arm]) -> bool:
     return (
         low >= 0
         and high <= 1
-        and all(count <= arm.units[unit] for arm in arms.values() for unit, (_, count) in arm.outcomes.get(metric, {}).items())
+        and all(sums.is_single for arm in arms.values() if (sums := arm.by_unit().metrics.get(metric)) is not None)
     )
 
 
@@ -53,13 +52,9 @@ def metrics_of(arms: Mapping[str, Arm], *, is_void: bool = False) -> dict[str, t
         # Where each recorded value is the same, its mean is a constant, not a share.
         per_outcome = (0.0, 1.0) if 0 <= low < high <= 1 else None
         for variant, arm in arms.items():
-            sums = arm.outcomes.get(metric, {})
-            means = (
-                ratio_of_sums(((sums.get(unit, _NOTHING)[0], calls) for unit, calls in arm.units.items()), within=per_call),
-                ratio_of_sums(((total, count) for total, count in sums.values()), within=per_outcome),
-            )
-            outcomes = int(sum(count for _, count in sums.values()))
-            found[variant].append(MetricReport(metric, outcomes, *(map(voided, means) if is_void else means)))
+            sums = arm.by_unit().of(metric)
+            means = ratio_of_kinds(sums.per_call, within=per_call), ratio_of_kinds(sums.per_outcome, within=per_outcome)
+            found[variant].append(MetricReport(metric, sums.outcomes, *(map(voided, means) if is_void else means)))
     return {variant: tuple(metrics) for variant, metrics in found.items()}
 
 
@@ -71,9 +66,9 @@ def labels_of(arms: Mapping[str, Arm], *, is_void: bool = False) -> tuple[LabelR
         is_void: Whether arms cannot be compared: then nothing surely differs.
     """
     reports = []
-    units = {variant: len(arm.units) for variant, arm in arms.items()}
+    units = {variant: arm.by_unit().units for variant, arm in arms.items()}
     for metric in _names(arms):
-        labelled = {variant: len(arm.outcomes.get(metric, ())) for variant, arm in arms.items()}
+        labelled = {variant: arm.by_unit().of(metric).labelled for variant, arm in arms.items()}
         if labelled == units:
             continue
         low, high = _range(metric, arms)

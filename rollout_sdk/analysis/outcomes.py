@@ -36,8 +36,8 @@ Outcome: TypeAlias = tuple[str, float, str | int | None, int, float]
 """Metric, value, the item or its position, how many outcomes it stands for, and its time."""
 ShadowOutcome: TypeAlias = tuple[str, str, float]
 """The shadow's variant, metric and value."""
-Visit: TypeAlias = tuple[float, str, str, str, bool, int]
-"""Time, fingerprint, phase, variant, whether it is excluded, and its bucket."""
+Visit: TypeAlias = tuple[float, str, str, str, bool, int, str, int]
+"""Time, fingerprint, phase, variant, whether it is excluded, its bucket, and the call's id, or its number in a database."""
 Set: TypeAlias = tuple[str, str]
 """Key of a rollout, and a fingerprint: what makes a set of arms that is pooled with no other."""
 
@@ -53,9 +53,12 @@ class Joined:
     variant: str
     excluded: bool
     bucket: int
+    decision: str
+    call: int
     metric: str
     value: float
     stands_for: int
+    time_s: float
 
 
 @define
@@ -130,6 +133,10 @@ class Outcomes:
         """Take the outcomes of a call."""
         return self._by_decision.pop(decision_id, [])
 
+    def awaits(self, rollout: str, unit: str | None) -> bool:
+        """Whether outcomes of a unit may go to its calls."""
+        return unit is not None and (rollout, unit) in self._by_unit
+
     def units(self) -> list[tuple[str, str]]:
         """Rollout and unit of the outcomes of units."""
         return list(self._by_unit)
@@ -147,7 +154,7 @@ class Outcomes:
         rollout, unit = record["rollout"], record.get("unit")
         if unit is not None and (rollout, unit) in self._by_unit:
             visit = record.get("t", 0.0), record.get("fingerprint", ""), record["phase"], record["variant"]
-            self._visits[rollout, unit].append((*visit, bool(record.get("excluded")), record.get("bucket", 0)))
+            self._visits[rollout, unit].append((*visit, bool(record.get("excluded")), record.get("bucket", 0), record["id"], 0))
         return self.of(record["id"])
 
     def of_shadows(self, record: dict[str, Any]) -> list[ShadowOutcome]:
@@ -155,8 +162,9 @@ class Outcomes:
         return self._of_shadows.pop(record["id"], [])
 
     def joined(self) -> Iterator[Joined]:
-        """The outcomes of units, each with the unit's last call before it."""
-        for (rollout, unit), outcomes in self._by_unit.items():
+        """Take the outcomes of units, each with the unit's last call before it."""
+        by_unit, self._by_unit = self._by_unit, defaultdict(list)
+        for (rollout, unit), outcomes in by_unit.items():
             visits = sorted(self._visits.get((rollout, unit), ()))
             times = [visit[0] for visit in visits]
             for time_s, metric, value, many in outcomes:
@@ -164,7 +172,7 @@ class Outcomes:
                 if index < 0:
                     self.problem(rollout, "unit without an earlier call")
                 else:
-                    yield Joined(rollout, unit, *visits[index][1:], metric, value, many)
+                    yield Joined(rollout, unit, *visits[index][1:], metric, value, many, time_s)
 
     def unknown(self) -> Iterator[tuple[Set, int]]:
         """How many outcomes are of calls that were not read, by set."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rollout_sdk.analysis.arms import Arm, Sample
 from rollout_sdk.analysis.phase_report import QuantileReport
-from rollout_sdk.stats import MIN_EFFECTIVE_UNITS, effective_units
+from rollout_sdk.stats import MIN_EFFECTIVE_UNITS
+from rollout_sdk.stats.clusters import effective_of
 from rollout_sdk.stats.quantiles import design_effect, quantile_interval
 
 __all__ = ["LATENCY", "quantile", "quantiles_of"]
@@ -38,13 +39,11 @@ def quantiles_of(arms: Mapping[str, Arm], control: str, *, is_void: bool = False
         control: Name of the control.
         is_void: Whether arms cannot be compared: then there is no interval.
     """
-    runs = {name: (arm.latency_s[name], arm.units.values()) for name, arm in arms.items() if name in arm.latency_s}
+    runs = {name: (arm.latency_s[name], arm.by_unit().calls) for name, arm in arms.items() if name in arm.latency_s}
     found = list(_compared(LATENCY, runs, control, is_void=is_void))
     for metric in sorted({metric for arm in arms.values() for metric in arm.values}):
         values = {
-            name: (arm.values[metric], [count for _, count in arm.outcomes[metric].values()])
-            for name, arm in arms.items()
-            if metric in arm.values
+            name: (arm.values[metric], arm.by_unit().of(metric).units) for name, arm in arms.items() if metric in arm.values
         }
         if any(sample.is_graded() for sample, _ in values.values()):
             found += _compared(metric, values, control, is_void=is_void)
@@ -52,9 +51,9 @@ def quantiles_of(arms: Mapping[str, Arm], control: str, *, is_void: bool = False
 
 
 def _compared(
-    metric: str, samples: Mapping[str, tuple[Sample, Collection[float]]], control: str, *, is_void: bool
+    metric: str, samples: Mapping[str, tuple[Sample, Mapping[float, int]]], control: str, *, is_void: bool
 ) -> Iterator[QuantileReport]:
-    """The quantiles of a metric, from its values in each arm, and how many calls or values each unit has."""
+    """The quantiles of a metric, from its values in each arm, and how many units have so many calls or values."""
     if control not in samples:
         return
     known = {name: list(_intervals(*sample, is_void=is_void)) for name, sample in samples.items()}
@@ -78,11 +77,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _intervals(sample: Sample, counts: Collection[float], *, is_void: bool) -> Iterator[tuple[float, float, float]]:
+def _intervals(sample: Sample, units: Mapping[float, int], *, is_void: bool) -> Iterator[tuple[float, float, float]]:
     """For each quantile: its estimate and the ends of its interval."""
     ordered = sample.ordered()
     estimates = [quantile(ordered, q) for q in _QUANTILES]
-    if is_void or effective_units(counts)[0] < MIN_EFFECTIVE_UNITS:
+    if is_void or effective_of(units)[0] < MIN_EFFECTIVE_UNITS:
         yield from ((estimate, -math.inf, math.inf) for estimate in estimates)
         return
     for q, estimate in zip(_QUANTILES, estimates, strict=True):

@@ -16,6 +16,7 @@ from rollout_sdk.analysis.arms import Arm
 from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
 from rollout_sdk.analysis.in_duckdb import InDuckDB, is_installed
 from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes, Set
+from rollout_sdk.analysis.reduced_units import ReducedUnits
 from rollout_sdk.analysis.relations import Relations
 from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.analysis.shadow_arms import ShadowArm
@@ -92,6 +93,7 @@ class _Reduction:
         self._outcomes = Outcomes()
         self._asked = asked
         self._gatherer = Gatherer(journal, self._outcomes, asked)
+        self._units = ReducedUnits(relations)
 
     def aggregate(self) -> Aggregate:
         relations, journal = self._relations, self._journal
@@ -104,7 +106,8 @@ class _Reduction:
         self._ends()
         # What is left out is counted once.
         with self._gatherer.uncounted():
-            self._units()
+            self._units.count(self._gatherer)
+            self._faults()
             self._shadows()
             self._shadow_latencies()
             self._values()
@@ -161,7 +164,7 @@ class _Reduction:
             return
         self._relations.keep("waiting", {"rollout": "STRING", "unit": "STRING"}, units)
         for rollout, unit, *visit in self._relations.reduced("visits"):
-            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4], visit[5]))
+            self._outcomes.visited(rollout, unit, (visit[0], visit[1], visit[2], visit[3], visit[4], visit[5], "", visit[6]))
 
     def _of_plain_calls(self) -> None:
         """Add the outcomes that the Python reader has read, and whose calls it will not."""
@@ -187,12 +190,14 @@ class _Reduction:
     def _arms(self) -> None:
         relations, gatherer = self._relations, self._gatherer
         for row in relations.reduced("arm_sums"):
-            rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s = row
+            number, rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s = row
             gathered = gatherer.set_at(rollout, fingerprint)
             arm = None if gathered is None else gatherer.arm_at(gathered.arms, phase, variant)
             if gathered is None or arm is None:
                 gatherer.leave_out(kept - 1)
                 continue
+            if not self._units.add(number, arm):
+                raise IrreducibleError("names of arms are too long to be kept apart")
             gathered.strategy = gathered.strategy or strategy
             arm.share = share if arm.share is None else arm.share
             arm.kept += kept
@@ -207,20 +212,10 @@ class _Reduction:
             gathered.strategy = gathered.strategy or strategy
             gathered.excluded.add(reason, int(calls))
 
-    def _units(self) -> None:
-        relations, gatherer = self._relations, self._gatherer
-        for rollout, fingerprint, phase, variant, units, calls, first_s in relations.reduced("units"):
-            gathered = gatherer.set_at(rollout, fingerprint)
-            if gathered is not None and (arm := gatherer.arm_at(gathered.arms, phase, variant)) is not None:
-                arm.add_units(units, calls)
-                gathered.arrivals.add_all(units, first_s, (phase, variant))
-        for rollout, fingerprint, phase, variant, kind, name, calls in relations.reduced("faults"):
+    def _faults(self) -> None:
+        for rollout, fingerprint, phase, variant, kind, name, calls in self._relations.reduced("faults"):
             if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
                 (arm.errors if kind == "error" else arm.withheld).add(name, int(calls))
-        for rollout, fingerprint, phase, variant, bucket, many, values in relations.reduced("latencies"):
-            if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                # A run of another variant is not plain, or not measured.
-                arm.latency_s[variant].extend(values, bucket, many)
 
     def _shadow_arm(self, rollout: str, fingerprint: str, phase: str, variant: str) -> ShadowArm | None:
         gathered = self._gatherer.set_at(rollout, fingerprint)
@@ -258,22 +253,24 @@ class _Reduction:
                 arm.control_latency_s.extend((controls or []) * many)
 
     def _values(self) -> None:
-        for rollout, fingerprint, phase, variant, excluded, *row in self._relations.reduced("values"):
-            metric, units, totals, outcomes, low, high, kept = row
-            if excluded is not False:
-                if (gathered := self._gatherer.set_at(rollout, fingerprint)) is not None:
-                    gathered.problems["unknown decision" if excluded is None else "of excluded calls"] += int(kept)
-            elif (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                arm.add_outcomes(metric, units, totals, outcomes, (low, high))
-        for rollout, fingerprint, phase, variant, metric, bucket, many, each in self._relations.reduced("graded"):
-            if (arm := self._arm(rollout, fingerprint, phase, variant)) is not None:
-                arm.values[metric].extend(each, bucket, many)
+        relations, gatherer = self._relations, self._gatherer
+        for rollout, fingerprint, excluded, outcomes in relations.reduced("strays"):
+            if (gathered := gatherer.set_at(rollout, fingerprint)) is not None:
+                gathered.problems["of excluded calls" if excluded else "unknown decision"] += int(outcomes)
+        for number, bucket, many, values in relations.reduced("latencies"):
+            if (found := self._units.named(number)) is not None:
+                # A run of another variant is not plain, or not measured.
+                arm, variant = found
+                arm.latency_s[variant].extend(values, bucket, many)
+        for number, metric, bucket, many, values in relations.reduced("graded"):
+            if (found := self._units.named(number)) is not None:
+                found[0].values[metric].extend(values, bucket, many)
 
     def _segments(self) -> None:
         if not self._asked:
             return
         relations, gatherer = self._relations, self._gatherer
-        relations.ask(self._asked)
+        relations.ask(self._asked, gatherer.unsplit)
         for rollout, fingerprint, segment, *row in relations.reduced("segments"):
             asked, gathered = self._asked[rollout, fingerprint], gatherer.set_at(rollout, fingerprint)
             if gathered is not None:

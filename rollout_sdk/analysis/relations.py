@@ -22,6 +22,8 @@ _ASKED = {
     "window_s": "DOUBLE", "until_s": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE",
 }  # fmt: skip
 
+_JOINED = {"call": "BIGINT", "metric": "STRING", "value": "DOUBLE", "many": "BIGINT", "t": "DOUBLE"}
+
 
 @frozen
 class Statement:
@@ -51,7 +53,8 @@ class Relations(ABC):
     """The events of a journal in a database, on which the statements run.
 
     A database has the view `events`, with the columns and types of `compacted/` (docs/warehouse.md), the view `listed`, with
-    the `id` of every row of a batch, and the function `key_of`.
+    the `id` of every row of a batch, and the functions `key_of` and `number_of`: of a text, a number that is the same in every
+    database and version, and one that need only be the same in this session.
 
     Attributes:
         lines: Lines of the journal.
@@ -84,14 +87,25 @@ class Relations(ABC):
         is_repeated = bool(self.value("repeated_outcomes"))
         self._define("numbered" if is_repeated else "once", "numbered")
         self._define("outcomes")
+        self._define("paired")
         return is_repeated
+
+    def count_units(self) -> None:
+        """Make the tables of units, with those that the Python reader has read."""
+        for table in ("each_unit", "each_value", "each_person", "crossing"):
+            self._define(table)
 
     def _define(self, statement: str, name: str = "") -> None:
         found = self._statements[statement]
         self.define(name or statement, found.query, is_kept=found.kind == "table")
 
-    def ask(self, asked: Mapping[tuple[str, str], Asked]) -> None:
-        """Make `asked`, what is asked about segments by rollout and fingerprint; a row without a metric asks for calls only."""
+    def ask(self, asked: Mapping[tuple[str, str], Asked], joined: Iterable[tuple[int, str, float, int, float]] = ()) -> None:
+        """Make `asked` and `joined`, for the statements of segments.
+
+        Args:
+            asked: What is asked, by rollout and fingerprint; a row without a metric asks for calls only.
+            joined: Outcomes of units: the number of the call of each, metric, value, how many it stands for, and time.
+        """
         rows = [
             (*which, metric, int(each.per == "outcome"), int(each.window > 0), each.window or math.inf, one.until_s(each),
              *(each.clip or (-math.inf, math.inf)))
@@ -100,6 +114,7 @@ class Relations(ABC):
         ]  # fmt: skip
         rows += [(*which, "", 0, 0, math.inf, math.inf, -math.inf, math.inf) for which in asked]
         self.keep("asked", _ASKED, rows)
+        self.keep("joined", _JOINED, list(joined))
 
     def reduced(self, name: str) -> Iterator[tuple[Any, ...]]:
         """The rows of one of the statements."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from attrs import Factory, define, frozen
 
@@ -19,7 +19,7 @@ from rollout_sdk.plan import ERROR_RATE, Criterion
 from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Asked", "Segment", "SegmentSums", "Summed", "Timed", "counts", "has_failed"]
+__all__ = ["Asked", "Segment", "SegmentSums", "SplitCall", "Summed", "Timed", "counts", "has_failed"]
 
 Segment = tuple[str, str]
 """An attribute, and one of its values."""
@@ -73,6 +73,28 @@ class Summed(Protocol):
         """Values and weights of a metric in a segment; None: of the errors."""
 
 
+class SplitCall(NamedTuple):
+    """What of an analysed call counts in its segments."""
+
+    segments: list[Segment]
+    phase: str
+    arm: str
+    bucket: int
+    time_s: float
+    stands_for: int
+    cluster: str
+    failed: bool
+
+    @classmethod
+    def of(cls, asked: Asked, record: Mapping[str, Any], cluster: str) -> SplitCall | None:
+        """The call that a line tells of; None where it is in no segment that was declared, or does not count."""
+        segments = asked.known(record.get("segments", {}))
+        if not segments or not counts(record):
+            return None
+        where = record["phase"], record["variant"], record.get("bucket", 0), record.get("t", 0.0)
+        return cls(segments, *where, stands_for(record), cluster, has_failed(record))
+
+
 def counts(record: Mapping[str, Any]) -> bool:
     """Whether the judge counts an analysed call, too."""
     withheld = record.get("withheld")
@@ -108,17 +130,14 @@ class SegmentSums:
     units: dict[tuple[Segment, str], set[str]] = Factory(lambda: defaultdict(set))
     others: dict[tuple[Segment, str], int] = Factory(lambda: defaultdict(int))
 
-    def decided(self, asked: Asked, record: Mapping[str, Any], cluster: str, outcomes: Iterable[Timed]) -> None:
+    def add(self, asked: Asked, call: SplitCall, outcomes: Iterable[Timed]) -> None:
         """Add an analysed call with its outcomes."""
-        segments = asked.known(record.get("segments", {}))
-        if not segments or not counts(record):
-            return
-        phase, arm, bucket, time_s = record["phase"], record["variant"], record.get("bucket", 0), record.get("t", 0.0)
-        failed, values = has_failed(record), list(self._values(asked, time_s, stands_for(record), outcomes))
-        for segment in segments:
+        phase, arm, bucket = call.phase, call.arm, call.bucket
+        values = list(self._values(asked, call.time_s, call.stands_for, outcomes))
+        for segment in call.segments:
             self.calls[segment].add(phase, arm, bucket, 0.0, 1.0)
-            self.units[segment, arm].add(cluster)
-            if failed:
+            self.units[segment, arm].add(call.cluster)
+            if call.failed:
                 self.sums[segment, ERROR_RATE].add(phase, arm, bucket, 1.0, 0.0)
             for metric, value, weight, others in values:
                 self.sums[segment, metric].add(phase, arm, bucket, value, weight)

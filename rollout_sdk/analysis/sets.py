@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from rollout_sdk.analysis.arms import Gathered
 from rollout_sdk.analysis.report import CrossedReport, OtherSet
 
-__all__ = ["began_s", "crossed", "differing", "others"]
+__all__ = ["began_s", "beside_of", "crossed", "differing", "others"]
 
 _PSEUDONYM = 16
 """Length of a unit's pseudonym; what is longer is the id of a call that is its own unit, and is in one arm only."""
@@ -53,6 +53,8 @@ def _where(gathered: Gathered) -> tuple[list[tuple[str, str]], dict[str, int]]:
 
 def crossed(gathered: Gathered) -> CrossedReport:
     """The units of one set that were in several of its arms."""
+    if gathered.crossing is not None:
+        return gathered.crossing
     arms, masks = _where(gathered)
     units = in_phase = between = 0
     for mask, number in Counter(masks.values()).items():
@@ -72,15 +74,20 @@ def others(mine: str, sets: Mapping[str, Gathered]) -> tuple[OtherSet, ...]:
         mine: Fingerprint of the set.
         sets: All sets of the rollout, by fingerprint.
     """
+    here, beside = sets[mine], beside_of(mine, sets)
+    variants = _variants(here) if beside and here.shared is None else {}
+    return tuple(_other(name, sets[name], here, variants, at_once=at_once) for name, at_once in beside.items())
+
+
+def beside_of(mine: str, sets: Mapping[str, Gathered]) -> dict[str, bool]:
+    """The fingerprints of the sets of a rollout that stand beside one, and whether they were there at the same time."""
     here = sets[mine]
     order = sorted((name for name in sets if sets[name].spans), key=lambda name: began_s(sets[name]))
     if mine not in order:
-        return ()
+        return {}
     before = order[: order.index(mine)][-1:]
-    meeting = [name for name in order if name != mine and _meet(here, sets[name])]
-    beside = [name for name in order if name in (*before, *meeting)]
-    variants = _variants(here) if beside else {}
-    return tuple(_other(name, sets[name], here, variants, at_once=name in meeting) for name in beside)
+    meeting = {name for name in order if name != mine and _meet(here, sets[name])}
+    return {name: name in meeting for name in order if name in before or name in meeting}
 
 
 def _meet(one: Gathered, other: Gathered) -> bool:
@@ -112,14 +119,18 @@ def _hashed_by(gathered: Gathered) -> tuple[object, object]:
 def _other(name: str, there: Gathered, here: Gathered, variants: Mapping[str, frozenset[str]], *, at_once: bool) -> OtherSet:
     differs = differing(here.made_of, there.made_of)
     matched = _hashed_by(here) == _hashed_by(there)
-    theirs = _variants(there) if matched else {}
-    shared: Sequence[str] = [unit for unit in theirs if unit in variants]
+    if here.shared is not None:
+        shared, switched = here.shared.get(name, (0, 0))
+    else:
+        theirs = _variants(there) if matched else {}
+        both = [unit for unit in theirs if unit in variants]
+        shared, switched = len(both), sum(len(variants[unit] | theirs[unit]) > 1 for unit in both)
     return OtherSet(
         fingerprint=name,
         version=there.version,
         differs=differs,
         at_once=at_once,
         overlap=_overlap(here, there) if at_once else 0.0,
-        shared=len(shared) if matched else None,
-        switched=sum(len(variants[unit] | theirs[unit]) > 1 for unit in shared) if matched else None,
+        shared=shared if matched else None,
+        switched=switched if matched else None,
     )

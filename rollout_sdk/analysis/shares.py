@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import repeat
-from zlib import crc32
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 from attrs import Factory, define
 
 from rollout_sdk.analysis.report import PhaseShares, SharesReport
 from rollout_sdk.stats import MISMATCH, arrivals_log_e
 
-__all__ = ["Arrivals", "shares_of"]
+__all__ = ["Arrivals", "looks_at", "shares_of"]
 
 _FIRST_LOOK, _LOOK_AGAIN = 100, 1.1
 """The evidence is looked at after so many units, and whenever there are so many times as many."""
@@ -25,40 +24,56 @@ class Arrivals:
 
     _times_s: dict[str, float] = Factory(dict)
     _arms: dict[str, tuple[str, str]] = Factory(dict)
+    _buckets: dict[str, int] = Factory(dict)
+    _seen: Mapping[int, Mapping[tuple[str, str], int]] | None = None
 
-    def add(self, unit: str, time_s: float, arm: tuple[str, str]) -> None:
+    def add(self, unit: str, time_s: float, arm: tuple[str, str], bucket: int) -> None:
         """See a unit in an arm (phase, variant), perhaps again: files are not read in order of time."""
         known_s = self._times_s.get(unit)
-        if known_s is None or time_s < known_s:
-            self._times_s[unit] = time_s
-            self._arms[unit] = arm
+        if known_s is None:
+            self._times_s[unit], self._arms[unit], self._buckets[unit] = time_s, arm, bucket
+            return
+        if time_s < known_s or (time_s == known_s and arm < self._arms[unit]):
+            self._times_s[unit], self._arms[unit] = time_s, arm
+        self._buckets[unit] = min(self._buckets[unit], bucket)
 
-    def add_all(self, units: Sequence[str], times_s: Sequence[float], arm: tuple[str, str]) -> None:
-        """See units in an arm."""
-        if self._arms.keys().isdisjoint(units):
-            self._times_s.update(zip(units, times_s, strict=True))
-            self._arms.update(zip(units, repeat(arm)))
-        else:
-            for unit, time_s in zip(units, times_s, strict=True):
-                self.add(unit, time_s, arm)
+    def at(self, unit: str, arm: tuple[str, str]) -> tuple[float, int]:
+        """When a unit was first seen, if it was in this arm (infinite if it was in another), and its bucket."""
+        return self._times_s[unit] if self._arms[unit] == arm else math.inf, self._buckets[unit]
+
+    def _first(self) -> Iterator[tuple[float, int, tuple[str, str]]]:
+        """For each unit, when it was first seen, its bucket, and where that was."""
+        for unit, arm in self._arms.items():
+            yield self._times_s[unit], self._buckets[unit], arm
+
+    def counted(self, seen: Mapping[int, Mapping[tuple[str, str], int]]) -> None:
+        """Take what a database has counted in place of the units: by look, how many came in each arm since the one before."""
+        self._seen = seen
+        for units in self._times_s, self._arms, self._buckets:
+            units.clear()
 
     def looks(self) -> Iterator[dict[str, Counter[str]]]:
         """Number of units by variant, for every phase, after more and more of them in order of time."""
-        # Those of one moment in an order that has nothing to do with their arms, nor with the order in which they were read.
-        order = sorted(sorted(self._arms, key=_scrambled), key=self._times_s.__getitem__)
-        arms = [self._arms[unit] for unit in order]
+        if self._seen is None:
+            # Those of one moment in an order that has nothing to do with their arms, nor with that in which they were read.
+            arms = [arm for *_, arm in sorted(self._first())]
+            bounds = [0, *looks_at(len(arms)), len(arms)]
+            steps = [Counter(arms[begin:end]) for begin, end in pairwise(bounds)]
+        else:
+            steps = [Counter(self._seen.get(look, {})) for look in range(max(self._seen, default=-1) + 1)]
         seen: Counter[tuple[str, str]] = Counter()
-        begin, look = 0, _FIRST_LOOK
-        while look <= len(arms):
-            seen.update(arms[begin:look])
-            begin, look = look, math.ceil(look * _LOOK_AGAIN)
+        for step in steps or [seen]:
+            seen.update(step)
             yield _by_phase(seen)
-        seen.update(arms[begin:])
-        yield _by_phase(seen)
 
 
-def _scrambled(unit: str) -> tuple[int, str]:
-    return crc32(unit.encode(errors="surrogatepass")), unit
+def looks_at(units: int) -> list[int]:
+    """After how many units their shares are looked at, of so many; and once more in the end."""
+    found, look = [], _FIRST_LOOK
+    while look <= units:
+        found.append(look)
+        look = math.ceil(look * _LOOK_AGAIN)
+    return found
 
 
 def _by_phase(seen: Mapping[tuple[str, str], int]) -> dict[str, Counter[str]]:

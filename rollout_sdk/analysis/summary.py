@@ -27,7 +27,8 @@ from rollout_sdk.analysis.sets import began_s, crossed, others
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.analysis.shares import shares_of
 from rollout_sdk.journal import Journal
-from rollout_sdk.stats import effective_units, ratio_of_sums
+from rollout_sdk.stats import ratio_of_sums
+from rollout_sdk.stats.clusters import effective_of
 
 __all__ = ["concluded", "latency_of", "phase_order", "report_of", "shadow_of", "summarise"]
 
@@ -42,19 +43,20 @@ def latency_of(ordered: Sequence[float]) -> Latency:
 def _variant(
     variant: str, arm: Arm, configured: float | None, calls: int, units: int, metrics: tuple[MetricReport, ...]
 ) -> VariantReport:
-    own = arm.units.total()
-    effective, heaviest = effective_units(arm.units.values())
+    by_unit = arm.by_unit()
+    own = by_unit.total
+    effective, heaviest = effective_of(by_unit.calls)
     ran = own - arm.withheld.total()
     return VariantReport(
         variant=variant,
         calls=own,
         kept=arm.kept,
-        units=len(arm.units),
+        units=by_unit.units,
         effective_units=effective,
         heaviest=heaviest or 0.0,
         share_configured=configured,
         share_of_calls=own / calls,
-        share_of_units=len(arm.units) / units,
+        share_of_units=by_unit.units / units,
         errors=dict(arm.errors),
         error_rate=arm.errors.total() / ran if ran else None,
         fallbacks=arm.fallbacks,
@@ -125,10 +127,10 @@ def phase_order(phase: str) -> tuple[int, str]:
 
 
 def _phase(phase: str, gathered: Gathered, *, is_void: bool) -> PhaseReport:
-    arms = {variant: arm for (name, variant), arm in gathered.arms.items() if name == phase and arm.units}
+    arms = {variant: arm for (name, variant), arm in gathered.arms.items() if name == phase and arm.by_unit().calls}
     shares = gathered.shares.get(phase, {})
-    calls = sum(arm.units.total() for arm in arms.values())
-    units = sum(len(arm.units) for arm in arms.values())
+    calls = sum(arm.by_unit().total for arm in arms.values())
+    units = sum(arm.by_unit().units for arm in arms.values())
     order = sorted(arms, key=lambda variant: (variant != gathered.control, variant))
     span = gathered.spans.get(phase, [None, None])
     metrics = metrics_of(arms, is_void=is_void)

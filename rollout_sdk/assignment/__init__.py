@@ -20,6 +20,7 @@ from rollout_sdk.assignment.hashing import (
     point_of,
     pseudonym,
     pseudonyms,
+    pseudonyms_of,
     unit_hash,
 )
 from rollout_sdk.assignment.phases import Phase, Split, lanes, last_step_within
@@ -56,5 +57,6 @@ __all__ = [
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "pseudonyms_of",
     "unit_hash",
 ]

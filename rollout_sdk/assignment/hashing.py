@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import operator
+import sys
 import unicodedata
-from collections.abc import Hashable, Iterable
+from array import array
+from collections.abc import Collection, Hashable, Iterable
 from datetime import date
 from decimal import Decimal
 from enum import Enum
@@ -28,6 +30,7 @@ __all__ = [
     "point_of",
     "pseudonym",
     "pseudonyms",
+    "pseudonyms_of",
     "unit_hash",
 ]
 
@@ -188,15 +191,28 @@ class UnitHash:
         hasher.update(unit)
         return int.from_bytes(hasher.digest(), "big")
 
-    def each(self, units: Iterable[bytes]) -> list[int]:
-        """Return the digests of many canonical units."""
-        copy, number = self.prepared.copy, int.from_bytes
-        digests = []
+    def each(self, units: Iterable[bytes], *, prefix: bytes = b"") -> array[int]:
+        """Return the digests of many canonical units, of which each begins with `prefix`, left out in `units`."""
+        prepared = self.prepared
+        if prefix:
+            prepared = prepared.copy()
+            prepared.update(prefix)
+        found: list[bytes] = []
+        copy, add = prepared.copy, found.append
         for unit in units:
             hasher = copy()
             hasher.update(unit)
-            digests.append(number(hasher.digest(), "big"))
+            add(hasher.digest())
+        digests = array("Q", b"".join(found))
+        if sys.byteorder == "little":
+            digests.byteswap()
         return digests
+
+    def each_text(self, texts: Collection[str]) -> array[int] | None:
+        """Return the digests of many texts, as of their canonical units; None if one is not a short text of ASCII."""
+        if not (all(texts) and all(map(str.isascii, texts)) and max(map(len, texts), default=0) <= LONGEST_ID):
+            return None
+        return self.each(map(str.encode, texts), prefix=b"s")
 
 
 def key_id(key: bytes | None) -> str:
@@ -234,6 +250,15 @@ def holdout_point(digest: int) -> float:
 def pseudonym(digest: int) -> str:
     """Format a digest for records: 16 hexadecimal digits."""
     return f"{digest:016x}"
+
+
+def pseudonyms_of(digests: array[int]) -> list[str]:
+    """Format many digests as `pseudonym` does."""
+    ordered = array("Q", digests)
+    if sys.byteorder == "little":
+        ordered.byteswap()
+    whole = ordered.tobytes().hex()
+    return [whole[start : start + 16] for start in range(0, len(whole), 16)]
 
 
 def pseudonyms(hash_: UnitHash, keys: Iterable[Hashable]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from contextvars import Context, ContextVar
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from rollout_sdk.concurrency.context_vars import alone, copy_context
+from rollout_sdk.concurrency.context_vars import alone, changes, collected, copy_context, here
 from rollout_sdk.concurrency.threads import imported
 
 if TYPE_CHECKING:
@@ -158,9 +158,13 @@ def _put(numbers: decimal.Context, values: decimal.Context) -> None:
             setattr(numbers, name, value)
 
 
-def _own_context() -> Context:
+@changes
+def own_context() -> Context:
+    """Copy the current context, including its decimal context, for a run beside the caller."""
+    # As `alone` protects a change: in one function, because it runs for every shadow.
+    if collected.inside and here.mark.inside is not None:
+        return copy_context()
     context = contextvars.copy_context()
-    # Inlined, because it runs for every shadow.
     numbers = context.get(_DECIMAL)
     if numbers is not None:
         context.run(_DECIMAL.set, numbers.copy())
@@ -181,8 +185,6 @@ def _nothing(*_: object) -> None:
     """Fallback when the context cannot be changed."""
 
 
-own_context = alone(_own_context, copy_context)
-"""Copy the current context, including its decimal context, for a run beside the caller."""
 take_over = alone(_take_over, _nothing)
 """Apply the variables that a candidate set in its own task's context to the current context."""
 # While another change of the context is under way, nothing can be reverted.

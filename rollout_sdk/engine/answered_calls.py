@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
@@ -99,20 +100,20 @@ class AnsweredCalls(Lines):
 
     def lines(self) -> list[bytes]:
         """Return the calls' lines for the journal: those of their events."""
-        written: dict[Arm, _Writer] = {}
-        lines = []
-        for call in self.calls:
-            write = written.get(call.arm)
+        written = {}
+        for arm, calls in self.by_arm().items():
+            write = _writers.get(arm)
             if write is None:
-                write = _writers.get(call.arm)
-                if write is None:
-                    write = _writers[call.arm] = _writer_of(call)
-                written[call.arm] = write
-            lines.append(write(call))
-        return lines
+                write = _writers[arm] = _writer_of(calls[0])
+            written[arm] = write(calls)
+        if len(written) == 1:
+            (lines,) = written.values()
+            return lines
+        next_of = {arm: iter(lines) for arm, lines in written.items()}
+        return [next(next_of[call.arm]) for call in self.calls]
 
 
-_Writer: TypeAlias = Callable[[CommonCall], bytes]
+_Writer: TypeAlias = Callable[[list[CommonCall]], list[bytes]]
 _writers: WeakKeyDictionary[Arm, _Writer] = WeakKeyDictionary()
 """Of the arms in use: making a writer takes as long as ten lines, and calls of many rollouts come by turns."""
 
@@ -121,14 +122,17 @@ def _writer_of(like: CommonCall) -> _Writer:
     """Return what writes the lines of an arm: those of its calls differ in six places only."""
     event, rollout, phase = like.full.as_event(), like.rollout, like.arm.plan.state.phase
     origin, has_unit = like.arm.plan.origin, like.arm.plan.has_unit
-    number_of, line_of = int.from_bytes, DecisionTemplate(event)
-    id_of = IdTemplate(rollout.key, phase.name, like.variant, rollout.secret, fingerprint=phase.fingerprint)
+    lines_of = DecisionTemplate(event).each
+    ids_of = IdTemplate(rollout.key, phase.name, like.variant, rollout.secret, fingerprint=phase.fingerprint).each
 
-    def write(call: CommonCall) -> bytes:
-        raw, time_ns = call.raw, call.time_ns
-        bucket = number_of(raw, "big") & BUCKETS - 1
-        id_ = id_of(bucket, time_ns, f"{origin}{call.sequence:x}")
-        return line_of(time_ns / 1e9, id_, bucket, raw.hex() if has_unit else None, call.duration_s)
+    def write(calls: list[CommonCall]) -> list[bytes]:
+        number_of, mask = int.from_bytes, BUCKETS - 1
+        raws = [call.raw for call in calls]
+        buckets = [number_of(raw, "big") & mask for raw in raws]
+        times_ns = [call.time_ns for call in calls]
+        ids = ids_of(buckets, times_ns, [call.sequence for call in calls], origin=origin)
+        units = map(bytes.hex, raws) if has_unit else repeat("")
+        return lines_of(times_ns, ids, buckets, units, [call.duration_s for call in calls])
 
     return write
 

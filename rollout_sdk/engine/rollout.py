@@ -142,10 +142,14 @@ class Nonces:
     load: Load = field(factory=Load)
 
     def take(self, number: int) -> Sequence[int]:
-        """Take so many numbers, at least one: a range, unless another thread has taken some of it meanwhile."""
-        taken = list(itertools.islice(self.sequence, number))
-        whole = range(taken[0], taken[-1] + 1)
-        return whole if len(whole) == number else taken
+        """Take so many numbers, at least one: a range, unless another thread takes some of it meanwhile."""
+        first = next(self.sequence)
+        if number == 1:
+            return (first,)
+        # Passed over, not kept.
+        deque(itertools.islice(self.sequence, number - 2), maxlen=0)
+        whole = range(first, next(self.sequence) + 1)
+        return whole if len(whole) == number else list(itertools.islice(self.sequence, number))
 
     def renew(self) -> None:
         """Draw a new random string, in a forked child."""

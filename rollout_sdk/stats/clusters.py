@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from attrs import frozen
 
 from rollout_sdk.stats.distributions import student_t_quantile
 
-__all__ = ["MIN_EFFECTIVE_UNITS", "MIN_VALUES", "MOST_OF_ONE_UNIT", "MeanInterval", "effective_units", "ratio_of_sums"]
+__all__ = [
+    "MIN_EFFECTIVE_UNITS",
+    "MIN_VALUES",
+    "MOST_OF_ONE_UNIT",
+    "Kind",
+    "MeanInterval",
+    "effective_of",
+    "effective_units",
+    "kinds_of",
+    "ratio_of_kinds",
+    "ratio_of_sums",
+]
 
 MIN_EFFECTIVE_UNITS = 100
 """Minimum of effective units for an interval without a caution."""
@@ -54,6 +65,31 @@ class MeanInterval:
     caution: str | None = None
 
 
+@frozen
+class Kind:
+    """The clusters (x, d) of one count d: enough of them for `ratio_of_kinds`, without each.
+
+    Attributes:
+        count: d.
+        many: How many clusters there are.
+        mean: Mean of x.
+        squares: Sum of the squared distances of x from its mean.
+        low: The least x.
+        high: The greatest x.
+        zeros: How many have x = 0.
+        full: How many have the greatest x that is possible, where there is such a bound.
+    """
+
+    count: float
+    many: int
+    mean: float
+    squares: float
+    low: float
+    high: float
+    zeros: int
+    full: int
+
+
 def effective_units(counts: Iterable[float]) -> tuple[float, float | None]:
     """The number of equally active units with as much information, (sum d)^2 / sum d^2, and the share of the most active one.
 
@@ -62,12 +98,41 @@ def effective_units(counts: Iterable[float]) -> tuple[float, float | None]:
     Args:
         counts: The count of every unit, such as its calls; not negative.
     """
-    counts = list(counts)
-    total = math.fsum(counts)
+    return effective_of(Counter(counts))
+
+
+def effective_of(units: Mapping[float, int]) -> tuple[float, float | None]:
+    """The same as `effective_units`, from how many units have each count."""
+    total = math.fsum(count * many for count, many in units.items())
     if not total:
         return 0.0, None
-    shares = [d / total for d in counts]
-    return 1 / math.fsum(share * share for share in shares), max(shares)
+    return 1 / math.fsum(many * (count / total) ** 2 for count, many in units.items()), max(units) / total
+
+
+def kinds_of(clusters: Iterable[tuple[float, float]], greatest: float | None = None) -> list[Kind]:
+    """The clusters (x, d), those of each count d together.
+
+    Args:
+        clusters: For every unit, its sum of values and its count.
+        greatest: The greatest possible value of one count; None: there is no bound.
+    """
+    # Units that are alike are computed once: of clicks or errors, there are some hundred kinds of units, however many units.
+    by_count: dict[float, list[tuple[float, int]]] = defaultdict(list)
+    for (x, d), many in Counter((x, d) for x, d in clusters).items():
+        by_count[d].append((x, many))
+    return [_kind(d, alike, greatest) for d, alike in by_count.items()]
+
+
+def _kind(count: float, alike: Sequence[tuple[float, int]], greatest: float | None) -> Kind:
+    many, low, high = sum(k for _, k in alike), min(x for x, _ in alike), max(x for x, _ in alike)
+    mean, squares = low, 0.0
+    # What is larger has no interval, and its sum may be no number.
+    if low < high and max(abs(low), abs(high)) <= _LARGEST:
+        mean = math.fsum(k * x for x, k in alike) / many
+        squares = math.fsum(k * (x - mean) ** 2 for x, k in alike)
+    zeros = sum(k for x, k in alike if x == 0)
+    full = 0 if greatest is None else sum(k for x, k in alike if x == greatest * count)
+    return Kind(count, many, mean, squares, low, high, zeros, full)
 
 
 def ratio_of_sums(
@@ -91,16 +156,22 @@ def ratio_of_sums(
             clipped to it, and if all units are alike, it is exact for the share of units that may still differ: 0 of n
             (Clopper and Pearson), with the effective number of units for n.
     """
-    # Units that are alike are computed once: of clicks or errors, there are some hundred kinds of units, however many units.
-    alike = Counter((x, d) for x, d in clusters)
-    pairs, many = list(alike), list(alike.values())
-    n, total = sum(many), math.fsum(k * d for (_, d), k in zip(pairs, many, strict=True))
+    kinds = kinds_of(clusters, None if within is None else within[1])
+    return ratio_of_kinds(kinds, confidence=confidence, within=within)
+
+
+def ratio_of_kinds(
+    kinds: Sequence[Kind], *, confidence: float = 0.95, within: tuple[float, float] | None = None
+) -> MeanInterval:
+    """The same as `ratio_of_sums`, from what is known of the units of each count; a count may be there several times."""
+    n, total = sum(kind.many for kind in kinds), math.fsum(kind.many * kind.count for kind in kinds)
     if not total:
         return MeanInterval(None, None, None, n, caution="nothing was measured")
-    if max(abs(x) for x, _ in pairs) > _LARGEST:
+    largest = max(max(abs(kind.low), abs(kind.high)) for kind in kinds)
+    if not largest <= _LARGEST:
         return MeanInterval(None, None, None, n, caution="values too large to be added up")
-    ratio = math.fsum(k * x for (x, _), k in zip(pairs, many, strict=True)) / total
-    shares = [d / total for _, d in pairs]
+    ratio = math.fsum(kind.many * kind.mean for kind in kinds) / total
+    shares, many = [kind.count / total for kind in kinds], [kind.many for kind in kinds]
     effective, heaviest = 1 / math.fsum(k * share * share for share, k in zip(shares, many, strict=True)), max(shares)
 
     def interval(ends: tuple[float, float] | None, caution: str | None) -> MeanInterval:
@@ -114,15 +185,16 @@ def ratio_of_sums(
     # Equal units are not dominated by one of them, even if there are few.
     if effective < min(_FEWEST_EFFECTIVE, n / 2):
         return interval(None, f"one unit has {heaviest:.1%} of the counts")
-    residuals = [x - ratio * d for x, d in pairs]
-    if max(map(abs, residuals)) <= _ROUNDING * max(abs(x) for x, _ in pairs):
+    residual = max(max(abs(kind.low - ratio * kind.count), abs(kind.high - ratio * kind.count)) for kind in kinds)
+    if residual <= _ROUNDING * largest:
         ends = None if within is None else _alike(ratio, effective, (1 - confidence) / 2, within)
         return interval(ends, "all units are alike" if ends is None else _few(effective, heaviest))
     if heaviest >= 1:
         return interval(None, _few(effective, heaviest))
-    variance, df = _jackknife(residuals, shares, many)
+    squares = [kind.squares + kind.many * (kind.mean - ratio * kind.count) ** 2 for kind in kinds]
+    variance, df = _jackknife(squares, shares, many)
     half = student_t_quantile((1 + confidence) / 2, df) * math.sqrt(variance) / total
-    return interval((ratio - half, ratio + half), _few(effective, heaviest) or _rare(pairs, many, within))
+    return interval((ratio - half, ratio + half), _few(effective, heaviest) or _rare(kinds, within))
 
 
 def _few(effective: float, heaviest: float) -> str | None:
@@ -131,13 +203,11 @@ def _few(effective: float, heaviest: float) -> str | None:
     return f"fewer than {MIN_EFFECTIVE_UNITS} effective units" if effective < MIN_EFFECTIVE_UNITS else None
 
 
-def _rare(
-    pairs: Sequence[tuple[float, float]], many: Sequence[int], within: tuple[float, float] | None
-) -> str | None:  # fmt: skip
-    if sum(k * (x != 0) for (x, _), k in zip(pairs, many, strict=True)) < MIN_VALUES:
+def _rare(kinds: Sequence[Kind], within: tuple[float, float] | None) -> str | None:
+    if sum(kind.many - kind.zeros for kind in kinds) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than 0"
     # Of two outcomes, either may be the rare one.
-    if within is not None and sum(k * (x != within[1] * d) for (x, d), k in zip(pairs, many, strict=True)) < MIN_VALUES:
+    if within is not None and sum(kind.many - kind.full for kind in kinds) < MIN_VALUES:
         return f"fewer than {MIN_VALUES} units with a value other than {within[1]:g}"
     return None
 
@@ -149,7 +219,7 @@ def _alike(ratio: float, effective: float, tail: float, within: tuple[float, flo
     return ratio - differ * max(0.0, ratio - least), ratio + differ * max(0.0, greatest - ratio)
 
 
-def _jackknife(residuals: Sequence[float], h: Sequence[float], many: Sequence[int]) -> tuple[float, float]:
+def _jackknife(squares: Sequence[float], h: Sequence[float], many: Sequence[int]) -> tuple[float, float]:
     """The variance of the sum of the residuals by leaving out one unit at a time, and its degrees of freedom.
 
     With a_u = 1 / (1 - h_u) and working variances w_u, the variance is a quadratic form with the matrix
@@ -157,14 +227,14 @@ def _jackknife(residuals: Sequence[float], h: Sequence[float], many: Sequence[in
     elements give Satterthwaite's degrees of freedom, tr(G)^2 / tr(G^2), without a matrix.
 
     Args:
-        residuals: Of every kind of unit.
+        squares: Sum of the squared residuals of every kind of unit.
         h: Its share of the counts.
         many: How many units are of this kind.
     """
     n = sum(many)
     a = [1 / (1 - share) for share in h]
-    variance = (n - 1) / n * math.fsum(k * (each * e) ** 2 for each, e, k in zip(a, residuals, many, strict=True))
-    w = _working_variances(residuals, h, many)
+    variance = (n - 1) / n * math.fsum(each * each * square for each, square in zip(a, squares, strict=True))
+    w = _working_variances(squares, h, many)
     p = [each * each * v for each, v in zip(a, w, strict=True)]
     q = [each * v for each, v in zip(a, w, strict=True)]
     r = [each * share for each, share in zip(a, h, strict=True)]
@@ -183,22 +253,22 @@ def _jackknife(residuals: Sequence[float], h: Sequence[float], many: Sequence[in
         )
     )
     trace = trace_p - 2 * qr + whole * rr
-    squares = pp - 4 * pqr + 2 * whole * prr + 2 * (qq * rr + qr * qr) - 4 * whole * qr * rr + (whole * rr) ** 2
-    return variance, max(1.0, trace * trace / squares)
+    trace_squared = pp - 4 * pqr + 2 * whole * prr + 2 * (qq * rr + qr * qr) - 4 * whole * qr * rr + (whole * rr) ** 2
+    return variance, max(1.0, trace * trace / trace_squared)
 
 
-def _working_variances(residuals: Sequence[float], h: Sequence[float], many: Sequence[int]) -> list[float]:
+def _working_variances(squares: Sequence[float], h: Sequence[float], many: Sequence[int]) -> list[float]:
     """Return A d + B d^2 for every kind of unit, relative to the sum over all units: independent calls, plus what the calls of
     a unit share.
 
     A and B are the least-squares line of e^2 / d on d, neither of them below 0.
     """
-    active = [(share, e * e / share, k) for e, share, k in zip(residuals, h, many, strict=True) if share > 0]
+    active = [(share, square / share, k) for square, share, k in zip(squares, h, many, strict=True) if share > 0]
     units = sum(k for _, _, k in active)
     mean_h = math.fsum(k * share for share, _, k in active) / units
-    mean_y = math.fsum(k * y for _, y, k in active) / units
+    mean_y = math.fsum(y for _, y, _ in active) / units
     spread = math.fsum(k * (share - mean_h) ** 2 for share, _, k in active)
-    slope = math.fsum(k * (share - mean_h) * (y - mean_y) for share, y, k in active) / spread if spread > _ROUNDING else 0.0
+    slope = math.fsum((share - mean_h) * (y - k * mean_y) for share, y, k in active) / spread if spread > _ROUNDING else 0.0
     slope = max(0.0, slope)
     base = max(0.0, mean_y - slope * mean_h)
     if base == 0 == slope:

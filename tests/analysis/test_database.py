@@ -44,7 +44,12 @@ def flat(value, path=""):
 
 def differing(one, other):
     """Every number of two reports that differs by more than 1e-9."""
-    one, other = dict(flat(one.as_dict())), dict(flat(other.as_dict()))
+    return different(one.as_dict(), other.as_dict())
+
+
+def different(one, other):
+    """Every number of two reports as dictionaries that differs by more than 1e-9."""
+    one, other = dict(flat(one)), dict(flat(other))
     return [
         (path, one.get(path), other.get(path))
         for path in sorted(one.keys() | other.keys())
@@ -111,17 +116,57 @@ def test_what_the_sdk_writes_is_reduced_by_the_database(tmp_path):
     assert [] == differing(read(tmp_path), reduced(tmp_path))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_units_in_several_arms_phases_and_sets_are_counted_alike(tmp_path, seed):
+    rng = random.Random(seed)
+    decision = {"event": "decision", "v": 1, "rollout": "r", "strategy": "canary", "reason": "split"}
+    outcome = {"event": "outcome", "v": 1, "rollout": "r"}
+    lines, units = [], (60, 900)[seed % 2]
+    for number in range(3_000):
+        # Many come at once, as far as clocks can tell: then buckets say who came first.
+        at = {
+            "t": float(1_000 + number // 50),
+            "phase": f"{number // 1_500}:x",
+            "fingerprint": "f1" if number < 2_000 else "f2",
+        }
+        unit = int(rng.paretovariate(1.0)) % units if rng.random() < 0.3 else rng.randrange(units)
+        variant = "v2" if random.Random(unit).random() < 0.4 or rng.random() < 0.02 else "control"
+        who = {"unit": f"{unit:016x}"} if rng.random() < 0.9 else {}
+        call = {**decision, **at, "id": f"d{number}", "variant": variant, "served": variant, "bucket": unit % 512, **who}
+        # Some are read line by line: those of one unit are counted together.
+        runs = [[variant, rng.expovariate(10), None, None]] + [["control", 0.1, None, None]] * (rng.random() < 0.2)
+        lines.append({**call, "runs": runs})
+        for metric, value in (("click", 1), ("amount", rng.lognormvariate(1, 2)), ("share", rng.random()), ("same", 0.1)):
+            if rng.random() < 0.4:
+                where = {"id": f"d{number}"} if rng.random() < 0.9 or not who else who
+                for _ in range(rng.choice([1, 1, 3])):
+                    said = {"t": 2_000 + rng.random() if "id" in where else at["t"], "fingerprint": at["fingerprint"]}
+                    lines.append({**outcome, **said, "metric": metric, "value": value, **where})
+    rng.shuffle(lines)
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    (tmp_path / "events-h-1-1f-0.jsonl").write_text(text)
+    by_reader, by_database = read(tmp_path), reduced(tmp_path)
+    assert [] == differing(by_reader, by_database)
+    last = by_reader.rollouts[-1]
+    assert min(last.crossed.units, last.others[0].shared, last.others[0].switched) > 0
+    compact(tmp_path, idle_s=NOW)
+    assert [] == differing(by_reader, reduced(tmp_path))
+
+
 def test_sums_by_bucket_add_up_to_those_of_the_arms(tmp_path):
     random_journal(tmp_path / "journal", 3)
     with InDuckDB(Journal(tmp_path / "journal")) as relations:
         relations.prepare()
         calls = sum(row[6] for row in relations.reduced("buckets"))
         total = math.fsum(row[8] for row in relations.reduced("buckets"))
-        assert calls == sum(sum(row[5]) for row in relations.reduced("units"))
-        values = [(row[3], row[4], math.fsum(row[7])) for row in relations.reduced("values")]
-        of_arms = [value for variant, excluded, value in values if variant is not None and not excluded]
-        assert 0 < len(of_arms) < len(values)
-        assert total == pytest.approx(math.fsum(of_arms))
+        ((of_arms,),) = relations.rows("SELECT SUM(many) FROM calls WHERE NOT excluded")
+        assert calls == of_arms
+        ((of_arms, others),) = relations.rows(
+            "SELECT SUM(CASE WHEN NOT excluded THEN value * many END), SUM(CASE WHEN NOT excluded THEN 0 ELSE 1 END) "
+            "FROM paired"
+        )
+        assert total == pytest.approx(of_arms)
+        assert others > 0
     assert calls > 100
 
 
@@ -189,6 +234,23 @@ def test_a_time_that_no_clock_shows_stops_neither_report_nor_replay(tmp_path):
 
 
 # Compaction ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_compaction_holds_few_rows_where_lines_are_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("rollout_sdk.analysis.compact._BYTES_HELD", 1 << 20)
+    line = (
+        '{{"event":"decision","v":1,"t":1.0,"rollout":"r","id":"d{0}","strategy":"ab","phase":"0","variant":"c","served":"c"'
+        ',"reason":"split","bucket":1,"error":"{1}"}}\n'
+    )
+    (tmp_path / "events-h-1-1f-0.jsonl").write_text("".join(line.format(number, "x" * 1_000) for number in range(20_000)))
+    assert 20_000 == compact(tmp_path, idle_s=NOW).lines
+    duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
+    groups = duckdb.execute(
+        "SELECT max(row_group_num_rows), sum(num_values) FROM parquet_metadata($1) WHERE path_in_schema = 'event'",
+        [f"{tmp_path}/compacted/**/*.parquet"],
+    ).fetchall()[0]
+    assert groups[0] < 5_000
+    assert 20_000 == groups[1]
 
 
 COMPACT = (

@@ -23,6 +23,7 @@ from rollout_sdk.journal import Journal
 from rollout_sdk.page import as_html
 from rollout_sdk.stats import StratifiedBuckets
 from tests.analysis.random_journals import random_journal
+from tests.analysis.test_wiring import by_unit
 from tests.waiting import until
 
 SPLIT = {"country": ["NL", "DE"], "is_member": [True]}
@@ -35,7 +36,7 @@ class Clock:
         return int(self.now_s * 10**9)
 
 
-def lived(folder, seed, calls=150):
+def lived(folder, seed, calls=150, users=60):
     """A journal with random calls and outcomes, some of them late, repeated, or of a batch."""
     rng, clock = random.Random(seed), Clock()
     strategy = ABTest(
@@ -59,7 +60,7 @@ def lived(folder, seed, calls=150):
     ids, owner = [], {}
     for _ in range(calls):
         clock.now_s += rng.expovariate(1)
-        user, country, is_member = rng.randrange(60), rng.choice(["NL", "DE", "FR", None]), rng.random() < 0.5
+        user, country, is_member = rng.randrange(users), rng.choice(["NL", "DE", "FR", None]), rng.random() < 0.5
         ids.append(model.rollout.route(user, country, is_member).decision.id)
         owner[ids[-1]] = model
         if rng.random() < 0.02:
@@ -108,6 +109,12 @@ def held(folder, seed):
     assert [] == differing(rows, read(folder, gather_reduced, found)[2])
     compact(folder, idle_s=-1.0)
     assert [] == differing(rows, read(folder, gather_reduced, found)[2])
+    adding_up(folder, found, aggregate)
+    return rows
+
+
+def adding_up(folder, found, aggregate):
+    """The parts add up to what the judge has."""
     recorded = defaultdict(set)
     for line in Journal(folder).only("outcome"):
         recorded[line["rollout"]].add(line["metric"])
@@ -124,7 +131,6 @@ def held(folder, seed):
             errors = added_up(gathered.segments, segments, None)
             failed = sum(errors.totals(phase, arm)[0] for phase in errors.phases() for arm in errors.arms())
             assert failed == sum(arm.errors.total() for arm in gathered.arms.values())
-    return rows
 
 
 def added_up(sums, segments, criterion):
@@ -147,6 +153,27 @@ def same(one, other):
 def test_the_parts_add_up_to_what_the_judge_has_and_both_readers_have_the_same(tmp_path, seed):
     rows = held(tmp_path, seed)
     assert {"click", "label", "spend", "other", "error_rate"} == {each.metric for each in rows}
+
+
+def compact_json(folder):
+    """Write lines as the SDK does, so that the database reads them."""
+    for path in folder.glob("*.jsonl"):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(line, separators=(",", ":"), ensure_ascii=False) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_parts_have_outcomes_that_were_recorded_by_unit(tmp_path, seed):
+    lived(tmp_path / "calls", seed)
+    by_unit(tmp_path / "calls", tmp_path / "units", random.Random(seed))
+    found, aggregate, rows = read(tmp_path / "units", gather)
+    adding_up(tmp_path / "units", found, aggregate)
+    assert sum(each.joined for of_one in aggregate.rollouts.values() for each in of_one.values()) > 50
+    assert {"click", "label", "spend", "other", "error_rate"} == {each.metric for each in rows}
+    compact_json(tmp_path / "units")
+    assert [] == differing(rows, read(tmp_path / "units", gather_reduced, found)[2])
+    compact(tmp_path / "units", idle_s=-1.0)
+    assert [] == differing(rows, read(tmp_path / "units", gather_reduced, found)[2])
 
 
 @pytest.mark.slow
@@ -316,7 +343,7 @@ def said_live(source, folder, pieces, *, apart=False):
 def test_the_live_page_says_of_segments_what_the_report_says(tmp_path, seed, apart):
     source, folder = tmp_path / "source", tmp_path / "live"
     folder.mkdir()
-    lived(source, seed, calls=600)
+    lived(source, seed, calls=1_500, users=2_000)
     _, said = said_live(source, folder, 7, apart=apart)
     report = {each.rollout: each.verdict.segments for each in summarise(folder).rollouts}
     assert any(each.low is not None for each in report["one"])
@@ -337,6 +364,6 @@ def test_the_live_page_remembers_the_latest_calls_and_the_latest_outcomes_withou
 
 
 def test_the_live_page_has_a_chart_of_segments(tmp_path):
-    lived(tmp_path, 2, calls=600)
+    lived(tmp_path, 2, calls=1_500, users=2_000)
     with LivePages(tmp_path, every_s=0.05) as pages:
         until(lambda: "click by segment" in (pages.rollout("one") or ""))

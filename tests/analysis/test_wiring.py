@@ -141,7 +141,7 @@ def by_unit(folder, to, rng):
         for line in lines:
             if line["event"] == "decision":
                 units[line["id"]] = line["unit"]
-            elif line["event"] == "outcome" and drawn[line["id"], line["metric"]] < 0.7:
+            elif line["event"] == "outcome" and line["id"] in units and drawn[line["id"], line["metric"]] < 0.7:
                 line["unit"], drawn_at = units[line["id"]], drawn[line["id"], line["metric"]]
                 for name in ("id", "phase", "variant", "decided", "fingerprint"):
                     line.pop(name, None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2, chisquare
 
 from rollout_sdk.assignment import BUCKETS, UnitHash, bucket_of, canonical, holdout_point, point_of, pseudonym, pseudonyms
+from rollout_sdk.assignment.hashing import pseudonyms_of
 
 UNITS = 100_000
 
@@ -133,3 +134,21 @@ def test_pseudonyms_of_items_are_keyed_and_tell_items_of_any_type_apart():
     plain, keyed = pseudonyms(UnitHash("k"), items), pseudonyms(UnitHash("k", b"secret"), items)
     assert len({*plain, *keyed}) == 2 * len(items)
     assert {len(pseudonym) for pseudonym in plain} == {16}
+
+
+@given(st.lists(st.text(max_size=6)), st.sampled_from([None, b"key"]))
+def test_many_texts_have_the_digests_that_they_have_one_by_one(texts, key):
+    hash_ = UnitHash("salt", key)
+    digests = hash_.each_text(texts)
+    if all(text and text.isascii() for text in texts):
+        assert [hash_(canonical(text)) for text in texts] == digests.tolist()
+        assert [pseudonym(digest) for digest in digests] == pseudonyms_of(digests)
+    else:
+        assert digests is None
+    raws = [raw for text in texts if (raw := canonical(text)) is not None]
+    assert list(map(hash_, raws)) == hash_.each(raws).tolist()
+
+
+@pytest.mark.parametrize(("length", "is_short"), [(1_024, True), (1_025, False)])
+def test_long_texts_are_hashed_by_their_ends_also_among_others(length, is_short):
+    assert is_short == (UnitHash("salt").each_text(["a", "a" * length]) is not None)

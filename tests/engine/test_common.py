@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 from attrs import evolve
-from hypothesis import Phase, event, given, settings
+from hypothesis import Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from rollout_sdk import (
@@ -462,12 +462,22 @@ TIMES = st.integers(0, 2**62)
 def test_a_template_of_ids_gives_the_ids(rollout, phase, variant, key, fingerprint, bucket, time_ns):
     template = IdTemplate(rollout, phase, variant, key, fingerprint=fingerprint)
     id_ = encode_id(rollout, phase, variant, bucket, time_ns, "nonce1", key, fingerprint=fingerprint)
-    assert id_ == template(bucket, time_ns, "nonce1")
+    assert [id_] * 2 == template.each([bucket] * 2, [time_ns] * 2, [0xE1] * 2, origin="nonc")
+    assert [id_] == template.each([bucket], [time_ns], [0xE], origin="nonc", end="1")
 
 
-@given(TEXTS, TEXTS, st.one_of(st.none(), st.integers(0, 2**64 - 1)), st.integers(0, 511), TIMES, st.floats(0, 1e6))
-def test_a_template_of_lines_gives_the_lines(rollout, variant, digest, bucket, time_ns, duration_s):
-    def event(bucket, unit, time_ns, duration_s, id_):
+NEAR_TODAY = st.integers(2**30 * 10**9 - 2 * 10**9, 2**33 * 10**9 + 2 * 10**9)
+
+
+@example("m", "v", 7, [(1, 1_700_000_000_999_999_600, 0.5), (2, 1_700_000_000_000_000_000, 0.0)])
+@given(
+    TEXTS,
+    TEXTS,
+    st.one_of(st.none(), st.integers(0, 2**64 - 1)),
+    st.lists(st.tuples(st.integers(0, 511), st.one_of(TIMES, NEAR_TODAY), st.floats(0, 1e6)), max_size=4),
+)
+def test_a_template_of_lines_gives_the_lines(rollout, variant, digest, rows):
+    def routed(bucket, unit, time_ns, duration_s, id_):
         decision = Decision(
             variant, "split", 0.5, id=id_, rollout=rollout, strategy="ab", phase="0:50%", share=0.5, bucket=bucket,
             time_s=time_ns / 1e9, fingerprint="97dd9ec6",
@@ -475,9 +485,10 @@ def test_a_template_of_lines_gives_the_lines(rollout, variant, digest, bucket, t
         return RoutedEvent(decision, variant, (Run(variant, duration_s),), unit=unit)
 
     unit = None if digest is None else f"{digest:016x}"
-    template = DecisionTemplate(event(7, None if unit is None else "1" * 16, 10**18, 0.25, "another"))
-    line = as_line(event(bucket, unit, time_ns, duration_s, "MXMf-_"))
-    assert line == template(time_ns / 1e9, "MXMf-_", bucket, unit, duration_s)
+    template = DecisionTemplate(routed(7, None if unit is None else "1" * 16, 10**18, 0.25, "another"))
+    expected = [as_line(routed(bucket, unit, time_ns, duration_s, "MXMf-_")) for bucket, time_ns, duration_s in rows]
+    buckets, times_ns, durations_s = zip(*rows, strict=True) if rows else ((), (), ())
+    assert expected == template.each(times_ns, ["MXMf-_"] * len(rows), buckets, [unit or ""] * len(rows), durations_s)
 
 
 @given(

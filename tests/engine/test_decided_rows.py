@@ -4,6 +4,7 @@ from array import array
 from collections import Counter
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from unittest import mock
 
 import numpy as np
@@ -19,6 +20,7 @@ from rollout_sdk import ABTest, Breaker, Canary, Decision, Guardrail, MissingUni
 from rollout_sdk.engine.batches.decided_rows import DecidedRows
 from rollout_sdk.engine.batches.rows import each_row
 from rollout_sdk.engine.call import Call
+from rollout_sdk.engine.rollout import Nonces
 from rollout_sdk.judging import Evidence
 from rollout_sdk.tally import Tally
 
@@ -212,12 +214,13 @@ def test_rows_are_counted_judged_and_journalled_together_as_one_by_one(found, cr
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=20),
     st.lists(st.tuples(st.one_of(st.sets(st.integers(0, 19)), st.sampled_from(["even", "odd"])), st.integers()), max_size=6),
+    st.sampled_from([bytearray, partial(array, "I")]),
 )
-def test_what_is_changed_for_some_rows_is_changed_for_no_others(kind, changes):
+def test_what_is_changed_for_some_rows_is_changed_for_no_others(kind, changes, make):
     kinds = [Call.__new__(Call) for _ in range(4)]
     for number, each in enumerate(kinds):
         each.runs, each.decision = (number,), Decision("odd" if number % 2 else "even", "split")
-    found = DecidedRows(kinds, array("I", kind), array("Q", range(len(kind))), range(len(kind)))
+    found = DecidedRows(kinds, make(kind), array("Q", range(len(kind))), range(len(kind)))
     groups = found.of_variants("even")
     assert list(range(len(kind))) == sorted(place for places in groups.values() for place in places)
     expected = [(number,) for number in kind]
@@ -248,3 +251,49 @@ def test_a_large_batch_is_one_fact_with_an_object_for_each_kind_of_row(runtime):
     model(list(range(50_000)), [f"u-{number % 100}" for number in range(50_000)])
     (fact,) = facts
     assert (50_000, 2, 100) == (fact.weight, len(fact.kinds), len({row.digest for row in fact}))
+
+
+@pytest.mark.parametrize("distinct", [3, 300, 700])
+def test_units_that_come_again_are_found_whether_most_rows_differ_or_not(distinct, runtime):
+    users = [f"u-{number % distinct}" for number in range(700)]
+    model = batched(runtime=runtime)
+    found = model.rollout.route(users, users)
+    assert users == found.value
+    assert [model.rollout.assign(user).variant for user in users] == [decision.variant for decision in found.decisions]
+    assert len(users) == len({decision.id for decision in found.decisions})
+
+
+def test_rows_of_more_kinds_than_a_byte_counts_stay_apart():
+    kind = Call.__new__(Call)
+    kind.runs, kind.decision = (), Decision("control", "split")
+    rows = DecidedRows([kind], bytearray(400), array("Q", range(400)), range(400))
+    for index in range(300):
+        for each in rows.apart([index]):
+            each.runs = (index,)
+    assert [(index,) if index < 300 else () for index in range(400)] == [row.runs for row in rows]
+    assert [(299,), ()] == [row.runs for row in rows.at([299, 300])]
+    assert list(range(400)) == list(rows.of_variants("control")["control"])
+
+
+def test_numbers_are_taken_once_also_where_another_thread_takes_some_in_between():
+    nonces, others = Nonces(), []
+
+    class Shared:
+        def __init__(self):
+            self.numbers = iter(range(100))
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            number = next(self.numbers)
+            if number == 3:
+                others.append(next(self.numbers))
+            return number
+
+    nonces.sequence = Shared()
+    taken = list(nonces.take(6))
+    assert (6, 6) == (len(taken), len(set(taken)))
+    assert not {*taken} & {*others}
+    assert range(50) == Nonces().take(50)
+    assert [0] == list(Nonces().take(1))

@@ -143,10 +143,10 @@ def _read(
         elif line["event"] == "outcome" and line.get("metric") == metric and line.get("id"):
             outcomes.append(line)
     rewards: dict[str, float] = {}
-    for line in sorted(outcomes, key=lambda line: line["t"]):
-        decision = decisions.get(line["id"])
-        if decision is not None and (window_s is None or line["t"] <= decision["t"] + window_s):
-            rewards.setdefault(line["id"], float(line["value"]))
+    for outcome in sorted(outcomes, key=lambda each: each["t"]):
+        decision = decisions.get(outcome["id"])
+        if decision is not None and (window_s is None or outcome["t"] <= decision["t"] + window_s):
+            rewards.setdefault(outcome["id"], float(outcome["value"]))
     counted = (
         each
         for each in decisions.values()

@@ -130,6 +130,7 @@ class Bandit:
     def stopped(self, sums: Mapping[str, ArmSums]) -> tuple[str, str] | None:
         """Return the arm that is significantly the best, and the reason; None if there is none, or the bandit does not stop."""
         del sums
+        return None
 
     def promotes(self) -> bool:
         """Whether the best arm gets everything once it is known."""

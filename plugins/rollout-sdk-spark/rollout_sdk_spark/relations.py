@@ -26,6 +26,9 @@ _KEY_OF = f"""
 CREATE OR REPLACE TEMPORARY FUNCTION key_of(name STRING) RETURNS BIGINT
 RETURN shiftrightunsigned(CAST(conv(concat({_BYTES}), 16, -10) AS BIGINT), 1)
 """
+_NUMBER_OF = """
+CREATE OR REPLACE TEMPORARY FUNCTION number_of(name STRING) RETURNS BIGINT RETURN xxhash64(name)
+"""
 _IS_NUMBER = """
 CREATE OR REPLACE TEMPORARY FUNCTION is_number(value DOUBLE) RETURNS BOOLEAN
 RETURN NOT isnan(value) AND abs(value) < double('Infinity')
@@ -36,6 +39,9 @@ SELECT *, CASE WHEN event = 'outcome' THEN xxhash64(rollout, metric, item, is_po
     CASE WHEN named IS NULL THEN call END, CASE WHEN named IS NULL AND call IS NULL THEN unit END) END AS happening
 FROM every
 """
+# Bytes of lines up to which all events are kept in memory, so that statements have little to plan. Above, compacted parts are
+# read again by each statement, which reads only its columns.
+_SMALL = 64 << 20
 _LISTED = """
 SELECT explode(from_json(get_json_object(line, '$.ids'), 'ARRAY<STRING>')) AS id
 FROM events WHERE event = 'rows' AND NOT is_plain
@@ -58,10 +64,12 @@ class InSpark(Relations):
         self._session = spark.newSession()
         for name, value in _SETTINGS.items():
             self._session.conf.set(name, value)
-        for function in (_KEY_OF, _IS_NUMBER):
+        for function in (_KEY_OF, _NUMBER_OF, _IS_NUMBER):
             self._session.sql(function)
         written = self._written([f"{root}/{path}" for path in journal.lines])
-        self._kept.append(written.persist(StorageLevel.MEMORY_AND_DISK))
+        is_small = sum(journal.lines.values()) + sum(part.bytes for part in journal.compacted.values()) < _SMALL
+        if not is_small:
+            self._kept.append(written.persist(StorageLevel.MEMORY_AND_DISK))
         every = written
         if journal.parquet:
             compacted = self._session.read.option("mergeSchema", "true").parquet(
@@ -69,7 +77,7 @@ class InSpark(Relations):
             )
             every = self._alike(written, compacted)
         every.createOrReplaceTempView("every")
-        self.define("events", _EVENTS, is_kept=False)
+        self.define("events", _EVENTS, is_kept=is_small)
         self.define("listed", _LISTED, is_kept=False)
         left_out = sum(part.damaged for part in journal.compacted.values())
         ((lines, damaged),) = self.reduced("lines")
@@ -90,10 +98,13 @@ class InSpark(Relations):
     @staticmethod
     def _alike(written: DataFrame, compacted: DataFrame) -> DataFrame:
         """Combine both, with the columns of today's lines: earlier compactions may have fewer."""
-        for field in written.schema:
-            there = compacted[field.name] if field.name in compacted.columns else lit(None)
-            compacted = compacted.withColumn(field.name, there.cast(field.dataType))
-        return written.unionByName(_without_plain_lines(compacted.select(*written.columns)))
+        there = set(compacted.columns)
+        # One selection: each of as many new columns would be a query of its own to analyse.
+        columns = (
+            (compacted[field.name] if field.name in there else lit(None)).cast(field.dataType).alias(field.name)
+            for field in written.schema
+        )
+        return written.unionByName(_without_plain_lines(compacted.select(*columns)))
 
     def close(self) -> None:
         """Free the persisted frames."""

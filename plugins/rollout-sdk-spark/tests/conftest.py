@@ -22,6 +22,7 @@ def spark():
         # The journals of the tests are small: what takes time is to compile each statement, and to make machine code of that.
         "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.adaptive.enabled": "false",
     }
     builder = sql.SparkSession.builder.master("local[2]")

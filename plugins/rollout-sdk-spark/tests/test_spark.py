@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from rollout_sdk import ConfigurationError
 from rollout_sdk.analysis.compact import compact
 from rollout_sdk.journal import Journal
 from tests.analysis.random_journals import random_journal
-from tests.analysis.test_database import NOW, differing, read, reduced
+from tests.analysis.test_database import NOW, different, differing, read, reduced
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,13 +31,19 @@ def report(address, spark):
     return report(str(address), spark=spark)
 
 
+# The address, and lines that are known to be cut off only of compacted parts.
+UNLIKE = (".folder", ".cut")
+
+
 def held(expected, found):
-    """What differs by more than 1e-9; but for the address, and lines that are known to be cut off only of compacted parts."""
-    return [each for each in differing(expected, found) if each[0] not in (".folder", ".cut")]
+    """What differs by more than 1e-9."""
+    return [each for each in differing(expected, found) if each[0] not in UNLIKE]
 
 
-@pytest.mark.parametrize("seed", [1, 7])
-def test_spark_and_the_reader_report_the_same_of_random_journals(tmp_path, spark, seed):
+@pytest.mark.parametrize(("seed", "is_large"), [(1, False), (7, True)])
+def test_spark_and_the_reader_report_the_same_of_random_journals(tmp_path, spark, monkeypatch, seed, is_large):
+    if is_large:
+        monkeypatch.setattr("rollout_sdk_spark.relations._SMALL", 0)
     random_journal(tmp_path, seed)
     expected = read(tmp_path)
     assert [] == held(expected, report(tmp_path, spark))
@@ -96,14 +104,72 @@ def test_a_folder_without_a_journal_and_one_with_calls_twice_are_refused(tmp_pat
 def test_the_command_prints_tables_or_json(tmp_path, spark, capsys):
     from rollout_sdk_spark.command import main
 
-    random_journal(tmp_path, 1)
-    main(["report", str(tmp_path), "--json"])
-    printed = json.loads(capsys.readouterr().out)
-    assert [each.rollout for each in read(tmp_path).rollouts] == [each["rollout"] for each in printed["rollouts"]]
     with pytest.raises(SystemExit, match="There is no journal"):
         main(["report", str(tmp_path / "nothing")])
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path), "--conf", "spark.x"])
+    random_journal(tmp_path, 1)
+    main(["report", str(tmp_path)])
+    assert all(each.rollout in capsys.readouterr().out for each in read(tmp_path).rollouts[:1])
+
+
+def test_the_command_reports_the_same_in_a_spark_of_its_own_as_it_comes(tmp_path, spark):
+    """With machine code for statements, and plans that adapt: the other tests do without, to be quick."""
+    random_journal(tmp_path, 1)
+    command = [sys.executable, "-m", "rollout_sdk_spark", "report", str(tmp_path), "--master", "local[2]", "--json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert ran.returncode == 0, ran.stderr[-4_000:]
+    assert [] == [each for each in different(read(tmp_path).as_dict(), json.loads(ran.stdout)) if each[0] not in UNLIKE]
+
+
+# In a process of its own, as one Java has one Spark. Executors are other processes: one is killed between statements.
+KILLS = """
+import json, os, signal, sys
+from pathlib import Path
+from pyspark.sql import SparkSession
+from rollout_sdk_spark import report
+from rollout_sdk_spark.relations import InSpark
+
+builder = SparkSession.builder.master("local-cluster[2,1,512]").config("spark.executor.memory", "512m")
+for setting in sys.argv[2:]:
+    builder = builder.config(*setting.split("=", 1))
+spark = builder.getOrCreate()
+asked, rows = [], InSpark.rows
+
+def executors():
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().split(b"\\0")
+        except OSError:
+            continue
+        if spark.sparkContext.applicationId.encode() in words and words[0].endswith(b"java"):
+            yield int(path.parent.name)
+
+def kills(self, query):
+    asked.append(query)
+    if len(asked) == 5:
+        os.kill(next(executors()), signal.SIGKILL)
+    return rows(self, query)
+
+InSpark.rows = kills
+found = report(sys.argv[1], spark=spark)
+print(json.dumps(found.as_dict()))
+spark.stop()
+"""
+
+
+def test_an_executor_that_dies_changes_nothing(tmp_path, spark):
+    random_journal(tmp_path, 1)
+    settings = [
+        f"{name}={spark.conf.get(name)}"
+        for name in ("spark.ui.enabled", "spark.driver.host", "spark.driver.bindAddress", "spark.sql.codegen.factoryMode",
+                     "spark.sql.codegen.wholeStage", "spark.sql.adaptive.enabled", "spark.sql.shuffle.partitions")
+    ]  # fmt: skip
+    command = [sys.executable, "-c", KILLS, str(tmp_path), *settings]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=500)
+    assert ran.returncode == 0, ran.stderr[-4_000:]
+    assert "Lost executor" in ran.stderr
+    assert [] == [each for each in different(read(tmp_path).as_dict(), json.loads(ran.stdout)) if each[0] not in UNLIKE]
 
 
 # Compaction to an object store: the other way in ---------------------------------------------------------------------------

@@ -1,12 +1,16 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
--- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and the function
--- key_of(text), a number of 63 bits. `many` is how many calls a row stands for: 1, or more where calls were
--- drawn under overload; units come in up to 64 lists for each arm, by their buckets, because a list of an engine has an end;
--- `happening` is a number of what an outcome was recorded of, equal where it was recorded twice.
+-- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and two functions:
+-- key_of(text), a number of 63 bits, and number_of(text), a number of 64 bits that is the same in one session. `many` is how many
+-- calls a row stands for: 1, or more where calls were drawn under overload; `happening` is a number of what an outcome was
+-- recorded of, equal where it was recorded twice.
+-- What the Python reader has read is added before units are counted: read_units, with arm, cluster, calls, first_s and bucket, and
+-- read_outcomes, with arm, metric, cluster, total, outcomes, low and high; their arms are numbers of places, which has every arm
+-- with its set, phase, variant and its place in the order of these two. looks has the numbers of units at which shares are
+-- looked at, and beside the pairs of sets of which units are compared.
 -- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
 -- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
--- a limit they are infinite. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there
--- twice. Arms have a number: grouping by it takes a third of the time that their four names take.
+-- a limit they are infinite; and joined, the outcomes of units with the number of the call that each goes to. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there
+-- twice. Arms have a number: grouping by it takes a third of the time that their four names take; and so have units.
 
 -- table: special
 SELECT call FROM events WHERE event = 'decision' AND NOT is_plain AND call IS NOT NULL
@@ -25,8 +29,8 @@ FROM (
 ) each_arm;
 
 -- table: calls
-SELECT CAST(a.arm AS INTEGER) AS arm, a.excluded, d.call, d.cluster, CAST(d.bucket & 511 AS SMALLINT) AS bucket,
-    CAST(d.many AS INTEGER) AS many, d.t, d.run_s
+SELECT CAST(a.arm AS INTEGER) AS arm, a.excluded, d.call, number_of(d.cluster) AS unit, LENGTH(d.cluster) <= 16 AS is_short, CAST(d.bucket & 511 AS SMALLINT) AS bucket,
+    CAST(d.many AS SMALLINT) AS many, d.t, d.run_s
 FROM events d
 JOIN arms a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint AND d.phase = a.phase AND d.variant = a.variant
     AND d.excluded = a.excluded
@@ -42,6 +46,43 @@ SELECT *, 1 AS copy FROM events WHERE event = 'outcome';
 SELECT numbered.*, special.call IS NOT NULL AS is_of_rows
 FROM numbered LEFT JOIN (SELECT DISTINCT call FROM special) special ON numbered.call = special.call
 WHERE copy = 1 AND is_plain;
+
+-- table: paired
+SELECT c.arm, c.excluded, CASE WHEN c.arm IS NULL THEN o.rollout END AS rollout,
+    CASE WHEN c.arm IS NULL THEN o.fingerprint END AS fingerprint, o.metric, c.unit, c.bucket, o.value,
+    CAST(GREATEST(c.many, o.many) AS INTEGER) AS many
+FROM outcomes o LEFT JOIN calls c ON o.call = c.call
+WHERE c.arm IS NOT NULL OR NOT o.is_of_rows;
+
+-- table: each_unit
+SELECT arm, unit, is_short, CAST(SUM(calls) AS BIGINT) AS calls, MIN(first_s) AS first_s, MIN(bucket) AS bucket
+FROM (
+    SELECT arm, unit, is_short, many AS calls, t AS first_s, bucket FROM calls WHERE NOT excluded
+    UNION ALL
+    SELECT arm, number_of(cluster) AS unit, LENGTH(cluster) <= 16 AS is_short, calls, first_s, bucket FROM read_units
+) every_call
+GROUP BY arm, unit, is_short;
+
+-- table: each_value
+SELECT arm, metric, unit, SUM(total) AS total, SUM(outcomes) AS outcomes, MIN(low) AS low, MAX(high) AS high
+FROM (
+    SELECT arm, metric, unit, value * many AS total, CAST(many AS DOUBLE) AS outcomes, value AS low, value AS high
+    FROM paired
+    WHERE NOT excluded
+    UNION ALL
+    SELECT arm, metric, number_of(cluster) AS unit, total, outcomes, low, high FROM read_outcomes
+) every_outcome
+GROUP BY arm, metric, unit;
+
+-- table: each_person
+SELECT p.of_set, u.unit, u.is_short, COUNT(*) AS arms, MIN(u.first_s) AS first_s, MIN(u.bucket) AS bucket, MIN(p.place) AS place
+FROM each_unit u JOIN places p ON u.arm = p.arm
+GROUP BY p.of_set, u.unit, u.is_short;
+
+-- table: crossing
+SELECT p.of_set, p.phase, p.variant, p.place, u.unit, u.first_s, e.first_s AS began_s, e.bucket, e.is_short
+FROM each_unit u JOIN places p ON u.arm = p.arm JOIN each_person e ON e.unit = u.unit AND e.of_set = p.of_set
+WHERE e.arms > 1;
 
 -- name: lines
 SELECT (SELECT COUNT(*) FROM events) AS lines,
@@ -79,7 +120,7 @@ SELECT file, line FROM events WHERE NOT is_plain AND line IS NOT NULL AND (event
 SELECT rollout, fingerprint, id, metric, value, item, is_position, many, t FROM outcomes WHERE is_of_rows;
 
 -- name: visits
-SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket
+SELECT events.rollout, events.unit, t, fingerprint, phase, variant, excluded, bucket, call
 FROM events JOIN waiting ON events.rollout = waiting.rollout AND events.unit = waiting.unit
 WHERE event = 'decision' AND is_plain;
 
@@ -89,7 +130,7 @@ FROM events JOIN sought ON events.call = key_of(sought.id)
 WHERE event = 'decision' AND is_plain;
 
 -- name: arm_sums
-SELECT rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s
+SELECT arm, rollout, fingerprint, phase, variant, strategy, share, kept, closed, fell_back, first_s, last_s
 FROM arms
 WHERE NOT excluded;
 
@@ -100,17 +141,58 @@ WHERE event = 'decision' AND is_plain AND excluded
 GROUP BY rollout, fingerprint, reason;
 
 -- name: units
-SELECT rollout, fingerprint, phase, variant, clusters, calls, firsts_s
+SELECT arm, calls, COUNT(*) AS units FROM each_unit GROUP BY arm, calls;
+
+-- name: arrivals
+SELECT of_set, look, place, COUNT(*) AS units
 FROM (
-    SELECT arm, ARRAY_AGG(cluster) AS clusters, ARRAY_AGG(calls) AS calls, ARRAY_AGG(first_s) AS firsts_s
+    SELECT of_set, place, ROW_NUMBER() OVER (PARTITION BY of_set ORDER BY first_s, bucket, place) AS number
     FROM (
-        SELECT arm, cluster, CAST(SUM(many) AS BIGINT) AS calls, MIN(t) AS first_s, MIN(bucket & 63) AS part
-        FROM calls
-        WHERE NOT excluded
-        GROUP BY arm, cluster
-    ) each_unit
-    GROUP BY arm, part
-) lists JOIN arms ON lists.arm = arms.arm;
+        SELECT of_set, place, first_s, bucket FROM each_person WHERE arms = 1
+        UNION ALL
+        SELECT of_set, MIN(place) AS place, MIN(began_s) AS first_s, MIN(bucket) AS bucket
+        FROM crossing
+        WHERE first_s = began_s
+        GROUP BY of_set, unit
+    ) first_seen
+) arrived JOIN looks ON arrived.number > looks.after_units AND arrived.number <= looks.until_units
+GROUP BY of_set, look, place;
+
+-- name: persons
+SELECT of_set, COUNT(*) AS units FROM each_person WHERE is_short GROUP BY of_set;
+
+-- name: crossed
+SELECT of_set, SUM(CASE WHEN most > 1 THEN 1 ELSE 0 END) AS in_phase,
+    SUM(CASE WHEN most = 1 AND low <> high THEN 1 ELSE 0 END) AS between_phases
+FROM (
+    SELECT of_set, unit, MAX(arms) AS most, MIN(low) AS low, MAX(high) AS high
+    FROM (
+        SELECT of_set, unit, phase, COUNT(*) AS arms, MIN(variant) AS low, MAX(variant) AS high
+        FROM crossing
+        WHERE is_short
+        GROUP BY of_set, unit, phase
+    ) each_phase
+    GROUP BY of_set, unit
+) each_crossing
+GROUP BY of_set;
+
+-- name: shared
+SELECT b.of_set, b.other_set, COUNT(*) AS units,
+    SUM(CASE WHEN one.low = one.high AND other.low = other.high AND one.low = other.low THEN 0 ELSE 1 END) AS switched
+FROM beside b
+JOIN (
+    SELECT p.of_set, u.unit, MIN(p.variant) AS low, MAX(p.variant) AS high
+    FROM each_unit u JOIN places p ON u.arm = p.arm
+    WHERE u.is_short
+    GROUP BY p.of_set, u.unit
+) one ON one.of_set = b.of_set
+JOIN (
+    SELECT p.of_set, u.unit, MIN(p.variant) AS low, MAX(p.variant) AS high
+    FROM each_unit u JOIN places p ON u.arm = p.arm
+    WHERE u.is_short
+    GROUP BY p.of_set, u.unit
+) other ON other.of_set = b.other_set AND other.unit = one.unit
+GROUP BY b.of_set, b.other_set;
 
 -- name: faults
 SELECT rollout, fingerprint, phase, variant, 'error' AS kind, run_error AS name, SUM(many) AS calls
@@ -130,42 +212,40 @@ WHERE event = 'decision' AND is_plain AND NOT excluded AND shadow IS NOT NULL
 GROUP BY rollout, fingerprint, phase, shadow;
 
 -- name: latencies
-SELECT rollout, fingerprint, phase, variant, bucket, many, runs_s
-FROM (
-    SELECT arm, bucket, many, ARRAY_SORT(ARRAY_AGG(run_s)) AS runs_s
-    FROM calls
-    WHERE NOT excluded AND run_s IS NOT NULL
-    GROUP BY arm, bucket, many
-) lists JOIN arms ON lists.arm = arms.arm;
+SELECT arm, bucket, many, ARRAY_SORT(ARRAY_AGG(run_s)) AS runs_s
+FROM calls
+WHERE NOT excluded AND run_s IS NOT NULL
+GROUP BY arm, bucket, many;
 
--- name: values
-SELECT COALESCE(arms.rollout, lists.rollout) AS rollout, COALESCE(arms.fingerprint, lists.fingerprint) AS fingerprint, phase,
-    variant, excluded, metric, clusters, totals, outcomes, low, high, lists.kept
-FROM (
-    SELECT arm, rollout, fingerprint, metric, ARRAY_AGG(cluster) AS clusters, ARRAY_AGG(total) AS totals,
-        ARRAY_AGG(outcomes) AS outcomes, MIN(low) AS low, MAX(high) AS high, SUM(kept) AS kept
-    FROM (
-        SELECT c.arm, CASE WHEN c.arm IS NULL THEN o.rollout END AS rollout,
-            CASE WHEN c.arm IS NULL THEN o.fingerprint END AS fingerprint, o.metric, c.cluster,
-            SUM(o.value * GREATEST(c.many, o.many)) AS total, CAST(SUM(GREATEST(c.many, o.many)) AS DOUBLE) AS outcomes,
-            MIN(o.value) AS low, MAX(o.value) AS high, COUNT(*) AS kept, MIN(c.bucket & 63) AS part
-        FROM outcomes o LEFT JOIN calls c ON o.call = c.call
-        WHERE c.arm IS NOT NULL OR NOT o.is_of_rows
-        GROUP BY c.arm, CASE WHEN c.arm IS NULL THEN o.rollout END, CASE WHEN c.arm IS NULL THEN o.fingerprint END, o.metric,
-            c.cluster
-    ) each_unit
-    GROUP BY arm, rollout, fingerprint, metric, part
-) lists LEFT JOIN arms ON lists.arm = arms.arm;
+-- name: strays
+SELECT COALESCE(arms.rollout, p.rollout) AS rollout, COALESCE(arms.fingerprint, p.fingerprint) AS fingerprint, p.excluded,
+    COUNT(*) AS outcomes
+FROM paired p LEFT JOIN arms ON p.arm = arms.arm
+WHERE p.arm IS NULL OR p.excluded
+GROUP BY COALESCE(arms.rollout, p.rollout), COALESCE(arms.fingerprint, p.fingerprint), p.excluded;
+
+-- name: per_call
+SELECT v.arm, v.metric, u.calls, COUNT(*) AS units, AVG(CASE WHEN ABS(v.total) <= 1e140 THEN v.total END) AS mean,
+    COALESCE(VAR_POP(CASE WHEN ABS(v.total) <= 1e140 THEN v.total END), 0) * COUNT(*) AS squares, MIN(v.total) AS low,
+    MAX(v.total) AS high, SUM(CASE WHEN v.total = 0 THEN 1 ELSE 0 END) AS zeros,
+    SUM(CASE WHEN v.total = u.calls THEN 1 ELSE 0 END) AS whole, SUM(CASE WHEN v.outcomes > u.calls THEN 1 ELSE 0 END) AS several
+FROM each_value v JOIN each_unit u ON v.arm = u.arm AND v.unit = u.unit
+GROUP BY v.arm, v.metric, u.calls;
+
+-- name: per_outcome
+SELECT arm, metric, outcomes, COUNT(*) AS units, AVG(CASE WHEN ABS(total) <= 1e140 THEN total END) AS mean,
+    COALESCE(VAR_POP(CASE WHEN ABS(total) <= 1e140 THEN total END), 0) * COUNT(*) AS squares, MIN(total) AS low_total,
+    MAX(total) AS high_total, SUM(CASE WHEN total = 0 THEN 1 ELSE 0 END) AS zeros,
+    SUM(CASE WHEN total = outcomes THEN 1 ELSE 0 END) AS whole, MIN(low) AS low, MAX(high) AS high
+FROM each_value
+GROUP BY arm, metric, outcomes;
 
 -- name: graded
-SELECT rollout, fingerprint, phase, variant, metric, bucket, many, each_value
-FROM (
-    SELECT c.arm, c.bucket, o.metric, GREATEST(c.many, o.many) AS many, ARRAY_SORT(ARRAY_AGG(o.value)) AS each_value
-    FROM outcomes o JOIN calls c ON o.call = c.call
-    WHERE NOT c.excluded
-        AND o.metric IN (SELECT metric FROM events WHERE event = 'outcome' AND (NOT is_plain OR (value <> 0 AND value <> 1)))
-    GROUP BY c.arm, c.bucket, o.metric, GREATEST(c.many, o.many)
-) lists JOIN arms ON lists.arm = arms.arm;
+SELECT arm, metric, bucket, many, ARRAY_SORT(ARRAY_AGG(value)) AS each_value
+FROM paired
+WHERE NOT excluded
+    AND metric IN (SELECT metric FROM events WHERE event = 'outcome' AND (NOT is_plain OR (value <> 0 AND value <> 1)))
+GROUP BY arm, metric, bucket, many;
 
 -- name: ends
 SELECT rollout, fingerprint, phase, variant, ended, CASE WHEN ended IN ('error', 'dropped_snapshot') THEN error END AS error,
@@ -224,7 +304,11 @@ timed AS (
     SELECT d.call, a.metric, a.is_label, LEAST(GREATEST(o.value, a.low), a.high) AS value,
         CAST(GREATEST(d.many, o.many) AS DOUBLE) / d.many AS factor,
         ROW_NUMBER() OVER (PARTITION BY d.call, a.metric ORDER BY o.t, o.value) AS place
-    FROM outcomes o
+    FROM (
+        SELECT call, metric, value, many, t FROM outcomes
+        UNION ALL
+        SELECT call, metric, value, many, t FROM joined
+    ) o
     JOIN events d ON o.call = d.call
     JOIN asked a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint AND o.metric = a.metric
     WHERE d.event = 'decision' AND d.is_plain AND NOT d.excluded AND d.segment_1 IS NOT NULL

@@ -24,7 +24,7 @@ Replace: TypeAlias = Callable[
 """Returns the arguments with a function applied to every row-wise one."""
 
 
-NO_ROWS = DecidedRows([], array("I"), array("Q"), ())
+NO_ROWS = DecidedRows([], bytearray(), array("Q"), ())
 """The rows of an empty batch."""
 
 

@@ -219,7 +219,7 @@ def _ran(batch: Batch, step: Invoke, result: Result, indices: Sequence[int]) -> 
         # The others are recorded as successes.
         if well := [index for index in indices if index not in failed]:
             _note(batch, step, result, well, (*run[:2], None, run[3]), failed=False)
-    batch.rows.measure(indices[0], run)
+    batch.rows.measure(next(iter(indices)), run)
     return refused
 
 

@@ -14,8 +14,9 @@ from itertools import compress, repeat
 from math import isnan, nan
 from typing import TYPE_CHECKING, Any, overload
 
-from rollout_sdk.assignment import BUCKETS, INTERVAL, pseudonym
+from rollout_sdk.assignment import BUCKETS, INTERVAL, pseudonyms_of
 from rollout_sdk.assignment.ids import IdTemplate
+from rollout_sdk.engine.batches.rows import Places
 from rollout_sdk.engine.call import Call, Runs
 from rollout_sdk.records import RoutedRows
 from rollout_sdk.records.sampling import is_drawn
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
     from rollout_sdk.judging import Evidence
     from rollout_sdk.tally import Tally
 
-__all__ = ["DecidedRows", "column"]
+__all__ = ["MOST_IN_A_BYTE", "DecidedRows", "column"]
 
-_MOST_IN_A_BYTE = 256
+MOST_IN_A_BYTE = 256
+"""Kinds that a column of bytes can tell apart."""
 
 
 class DecidedRows(Sequence[Call]):
@@ -60,7 +62,7 @@ class DecidedRows(Sequence[Call]):
     def __init__(
         self,
         kinds: list[Call],
-        kind: array[int],
+        kind: array[int] | bytearray,
         digests: array[int],
         sequences: Sequence[int],
         codes: Sequence[int] | None = None,
@@ -70,7 +72,7 @@ class DecidedRows(Sequence[Call]):
 
         Args:
             kinds: A row of each kind.
-            kind: For each row, the position of its kind.
+            kind: For each row, the position of its kind; a byte a row while there are few kinds.
             digests: The digests of the units.
             sequences: For each row of the batch, the number in its id.
             codes: For each row, the position of its unit's digest; by default, each row has its own.
@@ -82,7 +84,7 @@ class DecidedRows(Sequence[Call]):
         self._sequences = sequences
         self._codes = range(len(kind)) if codes is None else codes
         self._places = range(len(kind)) if places is None else places
-        self._groups: list[tuple[list[int], list[Call]]] = []
+        self._groups: list[tuple[Sequence[int], list[Call]]] = []
         self._measured: dict[int, Runs] = {}
         self._rate = 1.0
         self.covariates: array[float] | None = None
@@ -149,23 +151,24 @@ class DecidedRows(Sequence[Call]):
         """Return a row of each kind that has rows, with their number."""
         return ((self.kinds[number], size) for number, size in Counter(self._kind).items())
 
-    def of_variants(self, first: str) -> dict[str, list[int]]:
+    def of_variants(self, first: str) -> dict[str, Sequence[int]]:
         """Return the positions of each variant's rows; those of `first`, if it has any, come first."""
         kinds: dict[str, list[Call]] = {first: []}
         for kind in self.kinds:
             kinds.setdefault(kind.decision.variant, []).append(kind)
-        groups: dict[str, list[int]] = {}
-        if len(self.kinds) <= _MOST_IN_A_BYTE:
+        groups: dict[str, Sequence[int]]
+        if isinstance(self._kind, bytearray):
             # A column of bytes is compared as a whole, in a hundredth of the time of a row at a time.
-            column = bytes(self._kind.tolist())
+            groups = {}
             for variant in kinds:
-                is_its = bytes(kind.decision.variant == variant for kind in self.kinds).ljust(_MOST_IN_A_BYTE, b"\0")
-                groups[variant] = list(compress(range(len(self)), column.translate(is_its)))
+                is_its = bytes(kind.decision.variant == variant for kind in self.kinds).ljust(MOST_IN_A_BYTE, b"\0")
+                groups[variant] = Places(bytes(self._kind.translate(is_its)))
         else:
-            groups = {variant: [] for variant in kinds}
-            add = [groups[kind.decision.variant].append for kind in self.kinds]
+            numbers: dict[str, list[int]] = {variant: [] for variant in kinds}
+            add = [numbers[kind.decision.variant].append for kind in self.kinds]
             for index, number in enumerate(self._kind):
                 add[number](index)
+            groups = {**numbers}
         self._groups = [(indices, kinds[variant]) for variant, indices in groups.items()]
         return {variant: indices for variant, indices in groups.items() if indices}
 
@@ -207,6 +210,8 @@ class DecidedRows(Sequence[Call]):
             found.append(kind)
         if renumbered:
             self._groups = []
+            if len(self.kinds) > MOST_IN_A_BYTE:
+                self._kind = array("I", list(self._kind))
             for index in indices:
                 number = self._kind[index]
                 self._kind[index] = renumbered.get(number, number)
@@ -304,20 +309,28 @@ class DecidedRows(Sequence[Call]):
             # Only observers and log handlers run in it.
             first.context = None
             like.append(first.as_event())
-        ids = [_ids_of(each) for each in kinds]
-        ends = [each.nonce_end for each in kinds]
+        mask, digests = BUCKETS - 1, array("Q", map(self._digests.__getitem__, self._codes))
+        buckets = [digest & mask for digest in digests]
+        sequences = list(map(self._sequences.__getitem__, self._places))
         has_unit = [each.has_unit for each in kinds]
-        origin, time_ns, mask = kinds[0].origin, self.time_ns, BUCKETS - 1
-        digests = list(map(self._digests.__getitem__, self._codes))
-        columns = zip(kind, digests, map(self._sequences.__getitem__, self._places), strict=True)
+        found = pseudonyms_of(digests)
+        units: Iterable[str | None] = found
+        if not all(has_unit):
+            units = [unit if has_unit[number] else None for number, unit in zip(kind, found, strict=True)]
+        rows_of: list[list[int]] = [[] for _ in kinds]
+        for place, number in enumerate(kind):
+            rows_of[number].append(place)
+        ids = [""] * len(kind)
+        for each, own in zip(kinds, rows_of, strict=True):
+            columns = map(buckets.__getitem__, own), repeat(self.time_ns), map(sequences.__getitem__, own)
+            for place, id_ in zip(own, _ids_of(each).each(*columns, origin=each.origin, end=each.nonce_end), strict=True):
+                ids[place] = id_
         return RoutedRows(
             like=tuple(like),
             kind=kind,
-            ids=tuple(
-                [ids[each](digest & mask, time_ns, f"{origin}{sequence:x}{ends[each]}") for each, digest, sequence in columns]
-            ),
-            buckets=tuple([digest & mask for digest in digests]),
-            units=tuple([pseudonym(d) if has_unit[number] else None for number, d in zip(kind, digests, strict=True)]),
+            ids=tuple(ids),
+            buckets=tuple(buckets),
+            units=tuple(units),
             covariates=() if self.covariates is None else tuple(map(_number, self.covariates)),
         )
 
@@ -338,6 +351,8 @@ def _some(column: Any, indices: Sequence[int]) -> Any:
     if isinstance(indices, range) and indices.step == 1:
         return column[indices.start : indices.stop]
     found = map(column.__getitem__, indices)
+    if isinstance(column, bytearray):
+        return bytearray(found)
     return array(column.typecode, found) if isinstance(column, array) else list(found)
 
 

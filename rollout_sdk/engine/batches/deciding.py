@@ -12,13 +12,16 @@ from typing import Any
 from rollout_sdk.assignment import Phase, canonical
 from rollout_sdk.concurrency.forking import fresh_bits, fresh_random
 from rollout_sdk.control.state import RolloutState
-from rollout_sdk.engine.batches.decided_rows import DecidedRows
+from rollout_sdk.engine.batches.decided_rows import MOST_IN_A_BYTE, DecidedRows
 from rollout_sdk.engine.call import Call, Row
 from rollout_sdk.engine.context import in_shadow
 from rollout_sdk.engine.routing import Router
 from rollout_sdk.records import Decision
 
 __all__ = ["decide_by_columns", "decide_one_by_one"]
+
+_SAMPLE = 256
+"""Rows that say whether most units of a batch differ."""
 
 
 def _like(call: Call, row: Row) -> Call:
@@ -82,59 +85,80 @@ def decide_by_columns(call: Call, units: Sequence[Any], row: Row, router: Router
     shadow, decisions, shadowed = router.shadow_share(phase), phase.split.decisions, phase.split.shadowed
     if not all(map(router.accepts, (*decisions, *shadowed))) or (shadow and router.effects != "read"):
         return None
-    raws, codes = _distinct(units, router, call)
-    known = [raw for raw in raws if raw is not None]
-    is_missing = len(known) < len(raws)
+    digests, codes = _distinct(units, router, call)
+    is_missing = not isinstance(digests, array)
     if is_missing and router.unit is not None and router.missing_unit == "raise":
         return None
     kinds, sequences = _Kinds(call, row, router, phase), rollout.nonces.take(len(units))
     bounds = [low << 32 for low in phase.split.bounds]
-    digests = router.hash.each(known)
-    if is_missing:
-        found = iter(digests)
-        digests = [0 if raw is None else next(found) for raw in raws]
-    arms = [bisect_right(bounds, digest) for digest in digests]
-    if not is_missing and not shadow:
-        number_of = {arm: kinds.number(decisions[arm], has_unit=True) for arm in dict.fromkeys(arms)}
-        numbers = list(map(number_of.__getitem__, arms))
-        kind = array("I", numbers if codes is None else map(numbers.__getitem__, codes))
-        return DecidedRows(kinds.kinds, kind, array("Q", digests), sequences, codes)
+    if isinstance(digests, array) and not shadow and len(decisions) <= MOST_IN_A_BYTE:
+        # One comparison for each digest, where there is one bound: as `bisect_right`.
+        ways = map(bounds[0].__le__, digests) if len(bounds) == 1 else (bisect_right(bounds, digest) for digest in digests)
+        arms = bytes(ways)
+        numbers = bytearray(MOST_IN_A_BYTE)
+        # In the order of their first rows.
+        for arm in sorted(filter(arms.__contains__, range(len(decisions))), key=arms.find):
+            numbers[arm] = kinds.number(decisions[arm], has_unit=True)
+        own_kinds = list(arms.translate(numbers))
+        kind = bytearray(own_kinds if codes is None else bytes([own_kinds[code] for code in codes]))
+        return DecidedRows(kinds.kinds, kind, digests, sequences, codes)
     no_unit = router.fixed("no_unit") if router.unit is not None and router.missing_unit == "control" else None
-    kind, digest = array("I"), array("Q")
+    each_kind, digest = array("I"), array("Q")
     for code in range(len(units)) if codes is None else codes:
-        own, arm, has_unit = digests[code], arms[code], raws[code] is not None
-        if not has_unit:
-            # Each row without a unit is a unit of its own.
-            own = fresh_bits()
-            arm = bisect_right(bounds, own)
+        own = digests[code]
+        has_unit = own is not None
+        # Each row without a unit is a unit of its own.
+        digest.append(fresh_bits() if own is None else own)
+        arm = bisect_right(bounds, digest[-1])
         chosen = decisions[arm]
         if not has_unit and no_unit is not None:
             chosen = no_unit
         elif shadow and fresh_random() < shadow:
             chosen = shadowed[arm]
-        kind.append(kinds.number(chosen, has_unit=has_unit))
-        digest.append(own)
-    return DecidedRows(kinds.kinds, kind, digest, sequences)
+        each_kind.append(kinds.number(chosen, has_unit=has_unit))
+    return DecidedRows(kinds.kinds, each_kind, digest, sequences)
 
 
-def _distinct(units: Sequence[Any], router: Router, call: Call) -> tuple[list[bytes | None], list[int] | None]:
-    """Return the canonical bytes of each distinct unit, and the position among them for each row; None if all rows differ."""
-    places: defaultdict[Any, int] = defaultdict(count().__next__)
-    codes = list(map(places.__getitem__, units))
-    types = dict.fromkeys(map(type, places))
+def _distinct(units: Sequence[Any], router: Router, call: Call) -> tuple[Sequence[int | None], list[int] | None]:
+    """Return the digest of each distinct unit, and the position among them for each row; None if all rows differ.
+
+    The digests are an array unless one is None, which is that of rows without a unit.
+    """
+    distinct, codes = _numbered(units)
+    types, found = dict.fromkeys(map(type, distinct)), None
     if len(types) == 1 and (str in types or (int in types and set(map(type, units)) == {int})):
-        raws = list(map(canonical, places))
+        found = router.hash.each_text(distinct) if str in types else None
+        raws = list(map(canonical, distinct)) if found is None else []
     else:
         # Units that are equal need not be one: True is not 1, and NaN is missing.
-        places = defaultdict(count().__next__)
-        codes = list(map(places.__getitem__, map(canonical, units)))
-        types, raws = dict.fromkeys(map(type, units)), list(places)
+        raws, codes = _numbered(list(map(canonical, units)))
+        types = dict.fromkeys(map(type, units))
     for each in types:
         if each is not router.unit_type:
             unit = next((unit for unit in units if type(unit) is each and canonical(unit) is not None), None)
             if unit is not None:
                 router.meet(unit, call.rollout.note)
-    return raws, None if len(places) == len(units) else codes
+    if found is None:
+        found = router.hash.each(raw for raw in raws if raw is not None)
+        if len(found) < len(raws):
+            digests = iter(found)
+            return [None if raw is None else next(digests) for raw in raws], codes
+    return found, codes
+
+
+def _numbered(units: Sequence[Any]) -> tuple[list[Any], list[int] | None]:
+    """Return the distinct units in the order of their first rows, and the position of each row's; None if all rows differ."""
+    some = units[:_SAMPLE]
+    if len(set(some)) == len(some):
+        # Most of them seem to differ. Then it takes half the time to collect them first, and to count them only if need be.
+        distinct = list(dict.fromkeys(units))
+        if len(distinct) == len(units):
+            return distinct, None
+        known = dict(zip(distinct, range(len(distinct)), strict=True))
+        return distinct, list(map(known.__getitem__, units))
+    places: defaultdict[Any, int] = defaultdict(count().__next__)
+    codes = list(map(places.__getitem__, units))
+    return list(places), codes
 
 
 class _Kinds:

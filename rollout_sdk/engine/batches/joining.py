@@ -7,14 +7,17 @@ columns, and text in place of numbers are therefore refused, and the control ans
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from rollout_sdk.engine.batches.rows import each_row, package, take
+from rollout_sdk.engine.batches.rows import Places, each_row, package, places_in, take
 from rollout_sdk.exceptions import BatchError
 
 __all__ = ["assemble"]
+
+_TWO = 2
+_INDEXED_BY_NUMPY = ("numpy", "pandas", "scipy")
 
 
 def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: Any = None) -> Any:
@@ -32,14 +35,7 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
     results = [result for _, result in parts]
     kind = type(results[0])
     if kind in (list, tuple):
-        rows = [None] * size
-        for indices, result in parts:
-            for index, row in zip(indices, each_row(result), strict=True):
-                rows[index] = row
-        return kind(rows)
-    inverse = [0] * size
-    for number, index in enumerate(chain.from_iterable(indices for indices, _ in parts)):
-        inverse[index] = number
+        return kind(_merged(parts, size))
     join = _JOIN.get(package(results[0]))
     if join is None:
         raise _refusal(f"results of type {kind.__qualname__}", "their library is not known")
@@ -50,12 +46,41 @@ def assemble(parts: Sequence[tuple[Sequence[int], Any]], size: int, *, given: An
             )
     # The library of an existing object is already imported; the SDK imports none.
     library = sys.modules[package(results[0])]
-    whole = take(join(library, results), inverse)
+    whole = take(join(library, results), _inverse(parts, size))
     if type(whole) is not kind:
         raise _refusal(f"results of type {kind.__qualname__}", f"they would become a {type(whole).__qualname__}")
     if hasattr(whole, "iloc") and (index := _index(library, parts, given)) is not None:
         whole.index = index
     return whole
+
+
+def _merged(parts: Sequence[tuple[Sequence[int], Any]], size: int) -> Iterable[Any]:
+    """Return the rows of all parts in order."""
+    if len(parts) == _TWO:
+        (ours, own), (theirs, other) = ((indices, list(each_row(result))) for indices, result in parts)
+        are_both_whole = (len(own), len(other)) == (len(ours), len(theirs))
+        if isinstance(ours, Places) and isinstance(theirs, Places) and ours.are_all_but(theirs) and are_both_whole:
+            # The usual A/B test: each row is the next one of either part.
+            left, right = iter(own), iter(other)
+            return [next(left) if is_ours else next(right) for is_ours in ours.marks]
+    rows = [None] * size
+    for indices, result in parts:
+        for index, row in zip(indices, each_row(result), strict=True):
+            rows[index] = row
+    return rows
+
+
+def _inverse(parts: Sequence[tuple[Sequence[int], Any]], size: int) -> Sequence[int]:
+    """Return for each row its position among those of all parts, one part after the other."""
+    numpy = sys.modules.get("numpy") if package(parts[0][1]) in _INDEXED_BY_NUMPY else None
+    if numpy is not None:
+        places: Any = numpy.empty(size, dtype=numpy.intp)
+        places[numpy.concatenate([places_in(indices, "numpy") for indices, _ in parts])] = numpy.arange(size)
+        return places  # type: ignore[no-any-return]
+    inverse = [0] * size
+    for number, index in enumerate(chain.from_iterable(indices for indices, _ in parts)):
+        inverse[index] = number
+    return inverse
 
 
 def _refusal(subject: str, why: str) -> BatchError:

@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress
 from operator import itemgetter
-from typing import Any
+from typing import Any, overload
 
-__all__ = ["are_columns", "column_of", "count_rows", "each_row", "has_rows", "one", "package", "take"]
+__all__ = ["Places", "are_columns", "column_of", "count_rows", "each_row", "has_rows", "one", "package", "places_in", "take"]
+
+
+class Places(Sequence[int]):
+    """Positions of some rows, in order, as a mark for each row of the batch: numbers are built when they are read.
+
+    Attributes:
+        marks: For each row of the batch, 1 if it is one of them, else 0.
+    """
+
+    __slots__ = ("_numbers", "_size", "marks")
+
+    def __init__(self, marks: bytes) -> None:
+        """Take the marks."""
+        self.marks = marks
+        self._size = marks.count(1)
+        self._numbers: list[int] | None = None
+
+    @property
+    def numbers(self) -> list[int]:
+        """The positions."""
+        if self._numbers is None:
+            self._numbers = list(compress(range(len(self.marks)), self.marks))
+        return self._numbers
+
+    def __len__(self) -> int:
+        """Return how many they are."""
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        """Return one of the positions, or several."""
+        return self.numbers[index]
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the positions."""
+        return iter(self._numbers) if self._numbers is not None else compress(range(len(self.marks)), self.marks)
+
+    def are_all_but(self, others: Places) -> bool:
+        """Whether each row of the batch is either one of these or one of `others`."""
+        return self.marks == others.marks.translate(_OPPOSITE)
+
+
+_OPPOSITE = b"\1" + bytes(255)
 
 
 def count_rows(value: Any) -> int | None:
@@ -78,17 +128,29 @@ def one(rows: Any, index: int) -> Any:
 
 def take(rows: Any, indices: Sequence[int]) -> Any:
     """Select rows by position, keeping the type of `rows`: list, tuple, array, tensor, series, frame or any sequence."""
-    if isinstance(rows, list):
+    if isinstance(rows, list | tuple):
+        kind = list if isinstance(rows, list) else tuple
+        if isinstance(indices, Places):
+            return kind(compress(rows, indices.marks))
         # Of one row, `itemgetter` gives the row itself.
-        return list(itemgetter(*indices)(rows)) if len(indices) > 1 else [rows[index] for index in indices]
-    if isinstance(rows, tuple):
-        return tuple(rows[index] for index in indices)
+        return kind(itemgetter(*indices)(rows) if len(indices) > 1 else [rows[index] for index in indices])
     if hasattr(rows, "iloc"):
-        return rows.iloc[list(indices)]
+        return rows.iloc[places_in(indices, "numpy")]
     if package(rows) == "pyarrow":
-        return rows.take(list(indices))
+        return rows.take(places_in(indices))
     if hasattr(rows, "tocsr"):
-        return rows.tocsr()[list(indices)].asformat(rows.format)
+        return rows.tocsr()[places_in(indices, "numpy")].asformat(rows.format)
     if hasattr(rows, "shape"):
-        return rows[list(indices)]
+        return rows[places_in(indices, package(rows))]
     return [rows[index] for index in indices]
+
+
+def places_in(indices: Sequence[int], library: str = "") -> Any:
+    """Return positions as what arrays and frames are indexed by: an array of numpy for its own types, else a list."""
+    # The library of an existing object is already imported; the SDK imports none.
+    numpy = sys.modules.get("numpy") if library == "numpy" else None
+    if numpy is None:
+        return list(indices)
+    if isinstance(indices, Places):
+        return numpy.flatnonzero(numpy.frombuffer(indices.marks, dtype=bool))
+    return numpy.asarray(indices, dtype=numpy.intp)

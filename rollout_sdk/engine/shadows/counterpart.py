@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rollout_sdk.engine.copies.snapshot import Snapshot, copy_output, sized
+from rollout_sdk.engine.copies.kinds import PLAIN
+from rollout_sdk.engine.copies.snapshot import Snapshot, copy_output
 from rollout_sdk.engine.rollout import STREAMING
 from rollout_sdk.engine.steps import Result, error_type
 from rollout_sdk.formatting import class_name
@@ -48,18 +49,19 @@ class Counterpart:
         if control.error is not None:
             self.error = error_type(control.error)
             return
-        value = control.value
+        value, isolate, limits = control.value, rollout.isolate, rollout.limits
         if rollout.kind in STREAMING or control.streamed:
             if control.kept is None or control.kept.items is None:
                 return
             self.value = control.kept.items
             self.size = control.kept.bytes
-        elif rollout.isolate == "auto" and (size := sized((value,), rollout.limits)) is not None:
+        # As `sized`, for a single value.
+        elif isolate == "auto" and type(value) in PLAIN and (size := value.__sizeof__()) <= limits.copy_bytes:
             self.value, self.size = value, size
         else:
-            snapshot = Snapshot(rollout.limits, is_compared=True)
+            snapshot = Snapshot(limits, is_compared=True)
             try:
-                self.value = copy_output(value, rollout.isolate, snapshot)
+                self.value = copy_output(value, isolate, snapshot)
             # The value's own methods may raise anything; the shadow still runs.
             except BaseException as error:
                 if not is_fault(error):

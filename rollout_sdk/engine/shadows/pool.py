@@ -133,7 +133,8 @@ class _Threads:
             return
         self.jobs[id(run)] = run
         try:
-            has_workers = self._has_workers()
+            # Nearly always, all are there.
+            has_workers = len(self._workers) >= self.limits.workers or self._has_workers()
         # Ctrl-C while a thread is being started ends the call and its shadow.
         except BaseException:
             self._release(run)

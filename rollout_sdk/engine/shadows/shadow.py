@@ -307,11 +307,11 @@ class ShadowRun:
 
     def _keep(self, result: Result | None, comparisons: Sequence[Comparison | None]) -> None:
         """Offer pairs of answers that do not match for keeping."""
-        kept, calls = self.rollout.kept, self.calls
+        kept = self.rollout.kept
         if kept is None or result is None or all(found is None or found.match for found in comparisons):
             return
         try:
-            for (ours, theirs), call, found in zip(self.answers(result), calls, comparisons, strict=True):
+            for (ours, theirs), call, found in zip(self.answers(result), self.calls, comparisons, strict=True):
                 is_wanted = (
                     found is not None and not found.match and found.name != ERRORS and self.variant != self.rollout.control
                 )
@@ -372,7 +372,9 @@ class ShadowRun:
 
         A result is compared first; a concurrent timeout ends the run with the result, but without the comparison.
         """
-        comparisons: Sequence[Comparison | None] = [None] * len(self.calls)
+        # Looked up once: shadows that are dropped end on the caller's path.
+        calls = self.calls
+        comparisons: Sequence[Comparison | None] = [None] * len(calls)
         if result is not None and not self.ended:
             try:
                 if self._result is None:
@@ -388,7 +390,7 @@ class ShadowRun:
         if ran is not None:
             end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
         # A timeout that finds no result has nothing to classify.
-        refused = self._refused if ran is not None and self._refused is not None else (False,) * len(self.calls)
+        refused = self._refused if ran is not None and self._refused is not None else (False,) * len(calls)
         # Exceptions in `passthrough` count as answers for the circuit breaker, as they do for callers.
         answered = ran is not None and isinstance(ran.error, self.rollout.passthrough)
         self._note("ok" if answered else end, sum(refused))
@@ -396,7 +398,7 @@ class ShadowRun:
         wait_s = None if self.began is None else self.began - self.submitted
         exception = None if ran is None else self._exception_to_log(ran)
         ended = []
-        for call, comparison, failed in zip(self.calls, comparisons, refused, strict=True):
+        for call, comparison, failed in zip(calls, comparisons, refused, strict=True):
             how, why = ("error", FAILED_IF) if failed else (end, error)
             ended.append(EndedShadow(call, self.variant, how, duration_s, wait_s, why, comparison, exception, first_item_s))
         self.rollout.record(ended[0] if len(ended) == 1 else EndedRows(ended))
@@ -425,14 +427,21 @@ def prepared(
     """Prepare a call's shadows by copying its arguments, which the control can change; drop those that cannot be copied."""
     if rollout.noise and is_drawn(call.full.decision_id, rollout.noise):
         variants = (*variants, rollout.control)
-    runs = [ShadowRun(call, rollout, variant) for variant in variants]
+    runs: list[ShadowRun] = []
+    ready: list[ShadowRun] = []
+    # Loops: before Python 3.12, a comprehension is a call of its own.
+    for variant in variants:
+        runs.append(ShadowRun(call, rollout, variant))  # noqa: PERF401
     try:
-        return [run for run in runs if run.is_prepared(args, kwargs)]
+        for run in runs:
+            if run.is_prepared(args, kwargs):
+                ready.append(run)  # noqa: PERF401
     # Ctrl-C while copying ends the call and its shadows.
     except BaseException:
         for run in runs:
             run.end("cancelled")
         raise
+    return ready
 
 
 def finish(run: ShadowRun, result: Result) -> bool:
