@@ -19,7 +19,6 @@ from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.facts import in_order, stands_for
 from rollout_sdk.analysis.judged import Judged, Judges
 from rollout_sdk.analysis.live_preferences import preferences_of
-from rollout_sdk.analysis.live_segments import LiveSegments, RecentCalls
 from rollout_sdk.analysis.outcomes import OVER_THE_LIMIT
 from rollout_sdk.analysis.phase_report import PhaseReport, VariantReport
 from rollout_sdk.analysis.report import CrossedReport, PhaseShares, Report, RolloutReport, SharesReport
@@ -155,8 +154,6 @@ class Live:
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
         self._forecasts: dict[_Set, Forecasts] = {}
-        self._recent = RecentCalls()
-        self._segments: dict[_Set, LiveSegments] = {}
         self._left_out = 0
         self._labels: OrderedDict[Pair, Label] = OrderedDict()
 
@@ -190,9 +187,6 @@ class Live:
                 former.is_replaced = True
                 self._changed.add((which[0], record["replaced"]))
             one.take(record)
-            if (found := self._judges.found[which]).segments:
-                segments = self._segments.get(which) or self._segments.setdefault(which, LiveSegments(self._recent))
-                segments.take(record, found)
         return self._journal.lines != before
 
     def _is_announced(self, change: str | None) -> bool:
@@ -212,9 +206,7 @@ class Live:
             found.glance()
             report = _reported(which, described, found)
             forecasts = self._forecasts.get(which) or self._forecasts.setdefault(which, Forecasts())
-            if (segments := self._segments.get(which)) is not None:
-                segments.look(found)
-            verdict = conclude(report, found, lost_share=lost_share, sums=segments, forecasts=forecasts)
+            verdict = conclude(report, found, lost_share=lost_share, forecasts=forecasts)
             self._reports[which] = evolve(report, verdict=verdict)
         self._changed.clear()
         return Report(

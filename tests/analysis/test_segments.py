@@ -10,21 +10,18 @@ import pytest
 from attrs import asdict
 
 from rollout_sdk import ABTest, Gate, Guardrail, Runtime, rollout
-from rollout_sdk.analysis import as_screen, as_text, live_segments, summarise
+from rollout_sdk.analysis import as_screen, as_text, summarise
 from rollout_sdk.analysis.compact import compact
 from rollout_sdk.analysis.gather import gather
 from rollout_sdk.analysis.judged import Judged, judged
-from rollout_sdk.analysis.live import Live
 from rollout_sdk.analysis.reduced import gather_reduced
 from rollout_sdk.analysis.segment_differences import asked_of, segment_differences
 from rollout_sdk.analysis.segment_sums import SegmentSums
-from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.journal import Journal
 from rollout_sdk.page import as_html
 from rollout_sdk.stats import StratifiedBuckets
 from tests.analysis.random_journals import random_journal
 from tests.analysis.test_wiring import by_unit
-from tests.waiting import until
 
 SPLIT = {"country": ["NL", "DE"], "is_member": [True]}
 
@@ -36,7 +33,7 @@ class Clock:
         return int(self.now_s * 10**9)
 
 
-def lived(folder, seed, calls=150, users=60):
+def lived(folder, seed, calls=150):
     """A journal with random calls and outcomes, some of them late, repeated, or of a batch."""
     rng, clock = random.Random(seed), Clock()
     strategy = ABTest(
@@ -60,7 +57,7 @@ def lived(folder, seed, calls=150, users=60):
     ids, owner = [], {}
     for _ in range(calls):
         clock.now_s += rng.expovariate(1)
-        user, country, is_member = rng.randrange(users), rng.choice(["NL", "DE", "FR", None]), rng.random() < 0.5
+        user, country, is_member = rng.randrange(60), rng.choice(["NL", "DE", "FR", None]), rng.random() < 0.5
         ids.append(model.rollout.route(user, country, is_member).decision.id)
         owner[ids[-1]] = model
         if rng.random() < 0.02:
@@ -317,53 +314,3 @@ def test_findings_are_false_as_rarely_as_was_allowed():
     assert false <= 0.05 + 3 * 0.1 / math.sqrt(400)
     assert any_ <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
     assert power > 0.5
-
-
-# Live
-
-
-def said_live(source, folder, pieces, *, apart=False):
-    """What the lines of a journal say when they are read while they are written; `apart`: outcomes by another process."""
-    (path,) = source.glob("events-*.jsonl")
-    lines = path.read_bytes().splitlines(keepends=True)
-    other = path.name.replace("events-", "events-other-")
-    live = Live(folder)
-    for start in range(0, len(lines), -(-len(lines) // pieces)):
-        for line in lines[start : start + -(-len(lines) // pieces)]:
-            name = other if apart and b'"event":"outcome"' in line else path.name
-            with (folder / name).open("ab") as file:
-                file.write(line)
-        live.read()
-        live.report()
-    return live, {each.rollout: each.verdict.segments for each in live.report().rollouts}
-
-
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("apart", [False, True], ids=["one process", "outcomes of another"])
-def test_the_live_page_says_of_segments_what_the_report_says(tmp_path, seed, apart):
-    source, folder = tmp_path / "source", tmp_path / "live"
-    folder.mkdir()
-    lived(source, seed, calls=1_500, users=2_000)
-    _, said = said_live(source, folder, 7, apart=apart)
-    report = {each.rollout: each.verdict.segments for each in summarise(folder).rollouts}
-    assert any(each.low is not None for each in report["one"])
-    assert said.keys() == report.keys()
-    for key, rows in report.items():
-        assert [] == differing(said[key], rows)
-
-
-def test_the_live_page_remembers_the_latest_calls_and_the_latest_outcomes_without_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(live_segments, "_MOST_CALLS", 20)
-    monkeypatch.setattr(live_segments, "_MOST_EARLY", 10)
-    source, folder = tmp_path / "source", tmp_path / "live"
-    folder.mkdir()
-    lived(source, 1)
-    live, _ = said_live(source, folder, 3)
-    assert len(live._recent.calls) == 20
-    assert len(live._recent.early) == 10
-
-
-def test_the_live_page_has_a_chart_of_segments(tmp_path):
-    lived(tmp_path, 2, calls=1_500, users=2_000)
-    with LivePages(tmp_path, every_s=0.05) as pages:
-        until(lambda: "click by segment" in (pages.rollout("one") or ""))
