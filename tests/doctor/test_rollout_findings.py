@@ -255,7 +255,8 @@ def units(control, candidate, *, first=0, **fields):
     for n in range(control + candidate):
         # Spread evenly, because the report looks at the evidence again and again.
         is_control = (n + 1) * control // (control + candidate) > n * control // (control + candidate)
-        yield decision("control" if is_control else "v2", unit=f"u{first + n}", **fields)
+        at = {"t": NOW - 10 + n / 1_000, **fields}
+        yield decision("control" if is_control else "v2", unit=f"u{first + n}", **at)
 
 
 def test_a_sample_ratio_mismatch_is_an_error(write, look):
