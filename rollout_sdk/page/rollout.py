@@ -91,7 +91,7 @@ def _sentence(said: str) -> str:
 
 def unbroken(said: Markup) -> Markup:
     """A sentence in which no line is broken between a number and its percent sign."""
-    return Markup(said.replace(" %", "&nbsp;%"))
+    return Markup(said.replace(" %", "\u00a0%"))
 
 
 def effects(verdict: RolloutVerdict) -> Markup:

@@ -9,9 +9,11 @@ import time
 
 import pytest
 
+from rollout_sdk import operate
 from rollout_sdk.analysis import summarise
 from rollout_sdk.doctor import examine
 from rollout_sdk.journal import read_journal
+from tests.waiting import until
 
 PROGRAM = """
     import json, logging, os, sys, time
@@ -102,6 +104,8 @@ def start(tmp_path):
         process = subprocess.Popen([sys.executable, str(program), str(tmp_path), how], **pipes)
         started.append(process)
         assert "ready" == process.stdout.readline().strip()
+        # The command line asks the store who is there, and processes say so in their background.
+        until(lambda: operate(f"sqlite:///{tmp_path}/rollouts.db", "shop").status().processes)
         return process
 
     yield start
