@@ -157,7 +157,7 @@ class ReducedUnits:
 def _kind(count: float, row: list[Any]) -> Kind:
     """What the database says of the units with one count."""
     units, mean, squares, low, high, zeros, full = row
-    # Rounding is no variance; and of values too large to be added up, there is no mean.
+    # Rounding must not count as variance, and values too large to be added have no mean.
     if low == high or mean is None or not math.isfinite(mean):
         mean, squares = low, 0.0
     return Kind(count, units, mean, float(squares), low, high, int(zeros), int(full))

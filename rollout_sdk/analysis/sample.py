@@ -1,4 +1,4 @@
-"""Values one by one, for their quantiles: sorted by bucket, and merged only as far as somebody asks."""
+"""Values one by one, for their quantiles: sorted by bucket, and merged only as far as needed."""
 
 from __future__ import annotations
 

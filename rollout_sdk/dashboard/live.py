@@ -97,7 +97,7 @@ class LivePages:
         return self._made(key, lambda: self._rollout(key))
 
     def ready(self, key: str | None) -> tuple[Markup | None] | None:
-        """The page of a rollout, or the list, if it is made already: then nobody has to wait for it; None if it is not."""
+        """Return the page of a rollout, or the list, if it can be had without waiting; None if it has not been made yet."""
         number, page = self._pages.get(key, (-1, None))
         return (page,) if number == self._number_of(key) else None
 

@@ -49,7 +49,7 @@ def check(durability: str, telemetry: Telemetry, key: bytes | None, exit_deadlin
     """Refuse options that contradict each other, or that do not exist.
 
     Raises:
-        ConfigurationError: The durability is unknown, the exit deadline is no time, or units are to be hashed without a key.
+        ConfigurationError: The durability is unknown, the exit deadline is not a time, or units are to be hashed without a key.
     """
     is_number = isinstance(exit_deadline_s, int | float) and not isinstance(exit_deadline_s, bool)
     if not is_number or not 0 <= exit_deadline_s < math.inf:

@@ -114,7 +114,7 @@ def kinds_of(clusters: Iterable[tuple[float, float]], greatest: float | None = N
 
     Args:
         clusters: For every unit, its sum of values and its count.
-        greatest: The greatest possible value of one count; None: there is no bound.
+        greatest: The greatest possible value of one count; None if it is unbounded.
     """
     # Units that are alike are computed once: of clicks or errors, there are some hundred kinds of units, however many units.
     by_count: dict[float, list[tuple[float, int]]] = defaultdict(list)

@@ -20,8 +20,7 @@ from rollout_sdk import (
 )
 from rollout_sdk.comparators import Close, Cosine, Disagreements, RankBiasedOverlap, Text, TopK
 from rollout_sdk.exceptions import ConfigurationError
-
-NEAR = 1e-3
+from tests.domains import ends
 
 
 def decorated(strategy=ABTest(0.5), **options):
@@ -91,19 +90,6 @@ COUNTS = [
     ("max_bytes", lambda x: Disagreements(redact=None, max_bytes=x), 1),
 ]
 NO_NUMBERS = ["many", b"1", [1], object(), math.nan]
-
-
-def ends(domain):
-    """Values that belong to a domain, and values that do not: at its ends, and just beside them."""
-    low, high = (float(each) for each in domain[1:-1].split(","))
-    inside, outside = [], []
-    for end, closed, inwards in ((low, domain[0] == "[", 1), (high, domain[-1] == "]", -1)):
-        (inside if closed else outside).append(end)
-        if math.isfinite(end):
-            step = NEAR * max(1.0, abs(end))
-            inside.append(end + inwards * step)
-            outside.append(end - inwards * step)
-    return inside, outside
 
 
 def ids(cases):

@@ -20,8 +20,8 @@ from rollout_sdk.stats import (
     rates,
     sequential,
 )
+from tests.domains import ends
 
-NEAR = 1e-3
 PLAN = {"effect": 0.5, "sigma": 1.0}
 
 
@@ -96,20 +96,6 @@ DOMAINS = [
 ]
 
 
-def ends(domain):
-    """Values that belong to a domain, and values that do not: at its ends, and just beside them."""
-    low, high = (float(each) for each in domain[1:-1].split(","))
-    inside, outside = [], [math.nan]
-    for end, closed, inwards in ((low, domain[0] == "[", 1), (high, domain[-1] == "]", -1)):
-        (inside if closed else outside).append(end)
-        if math.isfinite(end):
-            step = NEAR * max(1.0, abs(end))
-            inside.append(end + inwards * step)
-            outside.append(end - inwards * step)
-    outside.append(-math.inf)
-    return inside, outside
-
-
 CASES = [pytest.param(*each, id=f"{number}-{each[0]}-{each[2]}") for number, each in enumerate(DOMAINS)]
 
 
@@ -121,7 +107,7 @@ def test_what_lies_in_the_domain_is_accepted(name, call, domain):
 
 @pytest.mark.parametrize(("name", "call", "domain"), CASES)
 def test_what_lies_outside_the_domain_is_refused_by_name(name, call, domain):
-    for value in ends(domain)[1]:
+    for value in [*ends(domain)[1], math.nan, -math.inf]:
         with pytest.raises(ValueError, match=re.escape(name)):
             call(value)
 
