@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any, Self
 
-from rollout_sdk.analysis.relations import Relations, sql_text
+from rollout_sdk.analysis.relations import Relations, sql_text, statements
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.compacted import parquet_of
 
@@ -65,6 +65,7 @@ class InDuckDB(Relations):
         import duckdb
 
         super().__init__()
+        self._statements |= statements("judge.sql")
         self._spill = tempfile.TemporaryDirectory(prefix="rollout-")
         self.database = duckdb.connect(config={"memory_limit": memory, "temp_directory": self._spill.name})
         # DuckDB would draw its own on standard output, where the report goes.
@@ -107,6 +108,10 @@ class InDuckDB(Relations):
     def define(self, name: str, query: str, *, is_kept: bool) -> None:
         """Make a view of a query, or, where it is kept, a table."""
         self.database.execute(f"CREATE TEMP {'TABLE' if is_kept else 'VIEW'} {name} AS {query}")
+
+    def drop(self, name: str) -> None:
+        """Forget a table that no statement needs any more."""
+        self.database.execute(f"DROP TABLE IF EXISTS {name}")
 
     def keep(self, name: str, columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> None:
         """Make a table of rows, with these columns and their types in SQL, in place of an earlier one."""

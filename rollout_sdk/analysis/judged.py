@@ -22,17 +22,28 @@ from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, Criteria, Criterion, Gate
 from rollout_sdk.plan.criteria import Per
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["MOST_ROLLOUTS", "Judged", "Judges", "Looked", "judged", "undeclared_findings"]
+__all__ = [
+    "FIRST_LOOK",
+    "LOOK_AGAIN",
+    "MOST_PHASES",
+    "MOST_PROCESSES",
+    "MOST_ROLLOUTS",
+    "Judged",
+    "Judges",
+    "Looked",
+    "judged",
+    "undeclared_findings",
+]
 
 MOST_ROLLOUTS = 1_000
 """Sets of arms that are judged; a journal with more of them is hostile, or has a key per user."""
 
 _MOST_METRICS = 20
 _MOST_NAMED = 100
-_MOST_PROCESSES = 1_000
-_MOST_PHASES = 1_000
+MOST_PROCESSES = 1_000
+MOST_PHASES = 1_000
 """Phases of one rollout that are judged: sums of each are kept."""
-_FIRST_LOOK, _LOOK_AGAIN = 200, 1.3
+FIRST_LOOK, LOOK_AGAIN = 200, 1.3
 """Calls before the first look, and the factor until the next: about 30 looks at a million calls."""
 _FOLD_EVERY_S = 60.0
 _SCALE = 0.05
@@ -93,7 +104,7 @@ class Judged:
     segments: Mapping[str, Sequence[str]] = field(factory=dict)
     refused: int = 0
     processes: dict[str, list[float]] = field(factory=dict)
-    _next_look: int = _FIRST_LOOK
+    _next_look: int = FIRST_LOOK
     _fold_s: float | None = None
     _is_passing: bool = False
 
@@ -115,7 +126,7 @@ class Judged:
         if event == "rollout":
             self._declared(record.get("plan", {}))
         elif event == "outcome":
-            self._metric(record["metric"])
+            self.keep_sums_of(record["metric"])
         self._fold(max(self.now_s, record["seen_s"]))
         if event == "decision":
             self._served(record.get("seen_by", ""), record["t"])
@@ -131,7 +142,7 @@ class Judged:
         except (ArithmeticError, LookupError, TypeError, ValueError):
             self.refused += 1
         if event == "decision" and self.calls >= self._next_look:
-            self._next_look = ceil(self.calls * _LOOK_AGAIN)
+            self._next_look = ceil(self.calls * LOOK_AGAIN)
             self.look()
 
     def _fold(self, now_s: float) -> None:
@@ -149,6 +160,10 @@ class Judged:
                 # A time so far in the future that adding a minute does not change it.
                 self._fold_s = inf
 
+    def fold_never(self) -> None:
+        """Leave evidence as it is between looks: for a reader that knows of no outage, in which it would make a difference."""
+        self._fold_s = inf
+
     def _served(self, process: str, time_s: float) -> None:
         """Take note that a process serves it."""
         span = self.processes.get(process)
@@ -156,13 +171,13 @@ class Judged:
             span[0], span[1] = min(span[0], time_s), max(span[1], time_s)
             return
         self.processes[process] = [time_s, time_s]
-        if len(self.processes) > _MOST_PROCESSES:
+        if len(self.processes) > MOST_PROCESSES:
             del self.processes[min(self.processes, key=lambda each: self.processes[each][1])]
 
     def _is_beyond(self, phase: str | None) -> bool:
         """Whether a phase is one more than are kept."""
         begun, described = self.course.phases, self.course.exposures
-        if phase is None or len(begun) + len(described) < 2 * _MOST_PHASES:
+        if phase is None or len(begun) + len(described) < 2 * MOST_PHASES:
             return False
         return phase not in begun and phase not in described
 
@@ -185,7 +200,7 @@ class Judged:
         also: tuple[Criterion, ...] = (*_OWN, *(each for each in undeclared if isinstance(each, Gate)))
         self.course.judge_by(criteria, tuple(each for each in also if each.metric not in declared))
 
-    def _metric(self, metric: str) -> None:
+    def keep_sums_of(self, metric: str) -> None:
         """Keep sums of a metric that was not declared, from its first outcome on."""
         if (
             metric in {each.metric for each in (*self.course.criteria.all, *self.undeclared)}

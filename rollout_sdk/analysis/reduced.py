@@ -6,8 +6,8 @@ All else (batches, interleaved lists, calls that fell back, transitions, damaged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,44 +17,64 @@ from rollout_sdk.analysis.gather import Aggregate, Gatherer, gather
 from rollout_sdk.analysis.in_duckdb import InDuckDB, is_installed
 from rollout_sdk.analysis.outcomes import MOST_METRICS, Outcomes, Set
 from rollout_sdk.analysis.reduced_units import ReducedUnits
-from rollout_sdk.analysis.relations import Relations
+from rollout_sdk.analysis.relations import IrreducibleError, Relations
 from rollout_sdk.analysis.segment_sums import Asked
 from rollout_sdk.analysis.shadow_arms import ShadowArm
 from rollout_sdk.journal import Journal
 
-__all__ = ["IrreducibleError", "gather_reduced", "sums_of"]
+__all__ = ["IrreducibleError", "gather_reduced", "opened", "reduce", "sums_of"]
 
 _LARGE = 16 << 20
 
 
-class IrreducibleError(Exception):
-    """A journal that only the Python reader can sum up: calls are there twice, or outcomes are about shadows' answers,
-    or segments are asked for and outcomes of one call are written in two ways.
+@contextmanager
+def opened(journal: Journal) -> Iterator[InDuckDB | None]:
+    """A journal in the database, where that is installed and the journal is large; else None.
+
+    Below 16 MiB, starting the database takes longer than it saves.
+
+    Args:
+        journal: The journal.
     """
+    if sum(map(journal.size, journal.files)) < _LARGE or not journal.is_whole or not is_installed():
+        yield None
+        return
+    import duckdb
+
+    database = None
+    # What it cannot read, or not in this memory, is read line by line.
+    with suppress(duckdb.Error):
+        database = InDuckDB(journal)
+    if database is None:
+        yield None
+        return
+    with database:
+        yield database
 
 
 def sums_of(
     journal: Journal,
     progress: Callable[[int, int], None] | None = None,
     asked: Mapping[Set, Asked] | None = None,
+    *,
+    database: InDuckDB | None = None,
 ) -> Aggregate:
-    """The sums of every rollout in a journal, by the database where that is installed and the journal is large.
-
-    Below 16 MiB, starting the database takes longer than it saves.
+    """The sums of every rollout in a journal, by the database where it has them.
 
     Args:
         journal: The journal; its counts are those of this reading.
         progress: Called with the bytes read so far, and with how many there are.
         asked: What is asked about segments, by rollout and fingerprint.
+        database: Its lines in a database; None: they are read line by line.
     """
-    total = sum(map(journal.size, journal.files))
-    if total >= _LARGE and journal.is_whole and is_installed():
+    if database is not None:
         import duckdb
 
-        # What it cannot read, or not in this memory, is read line by line.
         with suppress(IrreducibleError, duckdb.Error):
-            found = gather_reduced(journal, asked)
+            journal.begin()
+            found = reduce(journal, database, asked)
             if progress is not None:
+                total = sum(map(journal.size, journal.files))
                 progress(total, total)
             return found
     return gather(journal, progress, asked)

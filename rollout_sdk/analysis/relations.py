@@ -13,7 +13,7 @@ from attrs import frozen
 
 from rollout_sdk.analysis.segment_sums import Asked
 
-__all__ = ["Relations", "Statement", "sql_text", "statements"]
+__all__ = ["IrreducibleError", "Relations", "Statement", "sql_text", "statements"]
 
 _STATEMENT = re.compile(r"^-- (name|table|view): (\w+)\n(.*?);\n", re.MULTILINE | re.DOTALL)
 
@@ -44,9 +44,15 @@ def sql_text(name: str) -> str:
     return files("rollout_sdk.analysis").joinpath("sql", name).read_text(encoding="utf-8")
 
 
-def statements() -> Mapping[str, Statement]:
-    """The statements that reduce events to sufficient statistics, by name: plain SQL, for DuckDB and Spark."""
-    return {found[2]: Statement(found[3], found[1]) for found in _STATEMENT.finditer(sql_text("reduce.sql"))}
+def statements(name: str = "reduce.sql") -> Mapping[str, Statement]:
+    """The statements of a file, by name: plain SQL that reduces events to sufficient statistics; `reduce.sql` for Spark."""
+    return {found[2]: Statement(found[3], found[1]) for found in _STATEMENT.finditer(sql_text(name))}
+
+
+class IrreducibleError(Exception):
+    """A journal that only the Python reader can sum up: calls are there twice, or outcomes are about shadows' answers,
+    or segments are asked for and outcomes of one call are written in two ways; or one that only it can judge.
+    """
 
 
 class Relations(ABC):
@@ -66,7 +72,9 @@ class Relations(ABC):
 
     def __init__(self) -> None:
         """Find the statements."""
-        self._statements = statements()
+        self._statements = dict(statements())
+        self._is_repeated: bool | None = None
+        self._known: dict[str, Any] = {}
 
     @abstractmethod
     def rows(self, query: str) -> Iterator[tuple[Any, ...]]:
@@ -82,20 +90,22 @@ class Relations(ABC):
 
     def prepare(self) -> bool:
         """Make the tables and views that other statements use; whether some outcomes are there repeatedly."""
-        for table in ("special", "arms", "calls"):
-            self._define(table)
-        is_repeated = bool(self.value("repeated_outcomes"))
-        self._define("numbered" if is_repeated else "once", "numbered")
-        self._define("outcomes")
-        self._define("paired")
-        return is_repeated
+        if self._is_repeated is None:
+            for table in ("special", "arms", "calls"):
+                self.make(table)
+            self._is_repeated = bool(self.value("repeated_outcomes"))
+            self.make("numbered" if self._is_repeated else "once", "numbered")
+            self.make("outcomes")
+            self.make("paired")
+        return self._is_repeated
 
     def count_units(self) -> None:
         """Make the tables of units, with those that the Python reader has read."""
         for table in ("each_unit", "each_value", "each_person", "crossing"):
-            self._define(table)
+            self.make(table)
 
-    def _define(self, statement: str, name: str = "") -> None:
+    def make(self, statement: str, name: str = "") -> None:
+        """Make the table or view of a statement, by its own name or another."""
         found = self._statements[statement]
         self.define(name or statement, found.query, is_kept=found.kind == "table")
 
@@ -121,6 +131,7 @@ class Relations(ABC):
         return self.rows(self._statements[name].query)
 
     def value(self, name: str) -> Any:
-        """The only value of one of the statements."""
-        ((found,),) = self.reduced(name)
-        return found
+        """The only value of one of the statements; it is computed once."""
+        if name not in self._known:
+            ((self._known[name],),) = self.reduced(name)
+        return self._known[name]

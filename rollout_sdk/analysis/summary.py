@@ -15,11 +15,12 @@ from attrs import evolve
 from rollout_sdk.analysis.arms import Arm, Credit, Gathered
 from rollout_sdk.analysis.conclude import conclude
 from rollout_sdk.analysis.gather import Aggregate
-from rollout_sdk.analysis.judged import Judged, judged
+from rollout_sdk.analysis.judged import Judged
+from rollout_sdk.analysis.judged_in_sql import judged_of
 from rollout_sdk.analysis.metrics import labels_of, metrics_of, voided
 from rollout_sdk.analysis.phase_report import Latency, MetricReport, PhaseReport, Preference, ShadowReport, VariantReport
 from rollout_sdk.analysis.quantiles import quantile, quantiles_of
-from rollout_sdk.analysis.reduced import sums_of
+from rollout_sdk.analysis.reduced import opened, sums_of
 from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.segment_differences import asked_of
 from rollout_sdk.analysis.selected import SelectedJournal
@@ -223,9 +224,10 @@ def summarise(
     journal = SelectedJournal(folder, rollout=rollout, since_s=since_s, phase=phase)
     # Read twice: once for what the judge saw, in order of time.
     first, second = _halves(progress)
-    found, _ = judged(journal, progress=first)
-    asked = {which: asked for which, one in found.items() if (asked := asked_of(one)) is not None}
-    return report_of(journal, sums_of(journal, second, asked), found)
+    with opened(journal) as database:
+        found = judged_of(journal, database, first)
+        asked = {which: asked for which, one in found.items() if (asked := asked_of(one)) is not None}
+        return report_of(journal, sums_of(journal, second, asked, database=database), found)
 
 
 def _halves(

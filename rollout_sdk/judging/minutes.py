@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from attrs import define, field
@@ -27,6 +27,7 @@ _LEAST_CALLS, _LEAST_UNITS, _LEAST_BEFORE, _LEAST_RATE = 10, 8.0, 20, 0.01
 _SURE = 5.0
 _FEW_EVENTS, _DOUBTFUL_SHARE, _MOST_DOUBTFUL = 3, 0.2, 240
 _BITS = 64
+_LENIENT = 0.8
 
 
 @define
@@ -113,17 +114,8 @@ class Minutes:
         It is computed over the half of the calls in the minutes with the lowest rates, so that an outage of less than half of
         the time does not count as usual.
         """
-        rates = [(seen.events[label] / seen.calls, seen.calls) for seen in self.kept.values() if seen.calls]
-        if self.before[CALLS]:
-            rates.append((self.before[label] / self.before[CALLS], self.before[CALLS]))
-        half = sum(calls for _, calls in rates) / 2
-        if half < _LEAST_BEFORE:
-            return None
-        events = left = 0.0
-        for rate, calls in sorted(rates):
-            taken = min(calls, half - left)
-            events, left = events + rate * taken, left + taken
-        return events / half
+        kept = [(seen.calls, seen.events[label]) for seen in self.kept.values()]
+        return _usual([*kept, (self.before[CALLS], self.before[label])])
 
     def outages(self, label: str, ceiling: float) -> frozenset[int]:
         """Return the minutes in which the event's rate was above `ceiling`, or significantly above a multiple of the usual.
@@ -158,6 +150,32 @@ class Minutes:
         ]
         return frozenset(sorted(suspects)[-_MOST_DOUBTFUL:])
 
+    def may_have_been_out(self, label: str, ceiling: float) -> bool:
+        """Whether `outages` may have had a minute when it was asked for every minute; if none of them was folded.
+
+        Errs on the side of an outage: what was usual is taken at its lowest while the minute was kept.
+        """
+        numbers = sorted(self.kept)
+        counts = [(self.kept[each].calls, self.kept[each].events[label]) for each in numbers]
+        # Most have no such minute, whatever was usual.
+        if not any(_is_out(had, calls, min(ceiling, _LEAST_RATE), ceiling) for calls, had in counts):
+            return False
+        usual, first, before = [], 0, Counter({CALLS: 0, label: 0})
+        for index, number in enumerate(numbers):
+            while numbers[first] < number - _KEPT_MINUTES:
+                before[CALLS] += counts[first][0]
+                before[label] += counts[first][1]
+                first += 1
+            known = _usual([*counts[first : index + 1], (before[CALLS], before[label])])
+            usual.append(ceiling if known is None else max(known, _LEAST_RATE))
+        last = 0
+        for index, (calls, had) in enumerate(counts):
+            while last < len(numbers) and numbers[last] <= numbers[index] + _KEPT_MINUTES:
+                last += 1
+            if _is_out(had, calls, _LENIENT * min(usual[index:last]), ceiling):
+                return True
+        return False
+
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-compatible values."""
         kept = [[minute, seen.calls, seen.units, dict(seen.events), seen.hit] for minute, seen in self.kept.items()]
@@ -171,6 +189,26 @@ class Minutes:
             for minute, calls, units, events, hit in table["kept"]
         }
         return cls(kept, Counter(_whole(table["before"])))
+
+
+def _usual(counts: Iterable[tuple[int, int]]) -> float | None:
+    """Return the usual share of calls with an event, by calls and events of several times; None if there is too little data."""
+    rates = [(events / calls, calls) for calls, events in counts if calls]
+    half = sum(calls for _, calls in rates) / 2
+    if half < _LEAST_BEFORE:
+        return None
+    had = left = 0.0
+    for rate, calls in sorted(rates):
+        taken = min(calls, half - left)
+        had, left = had + rate * taken, left + taken
+    return had / half
+
+
+def _is_out(had: int, calls: int, usual: float, ceiling: float) -> bool:
+    """Whether a minute with so many events may be part of an outage, however many units they are of."""
+    if calls < _LEAST_CALLS or had <= min(ceiling, MULTIPLE * usual) * calls:
+        return False
+    return had > calls * (usual + _SURE * math.sqrt(usual * max(0.0, 1 - usual) / calls))
 
 
 def _whole(numbers: Mapping[str, Any]) -> dict[str, int]:

@@ -1,5 +1,6 @@
--- Lines of a journal as typed events, in the dialect of DuckDB. Input: lines(file, line), one JSON text each, or NULL where it is
--- not JSON; and key_of(text), a number of 63 bits that is the same in every engine, version and process. What is written otherwise than the SDK writes it (`is_plain` is false) is read by the Python reader.
+-- Lines of a journal as typed events, in the dialect of DuckDB. Input: lines(file, line), one JSON text each, or NULL where it
+-- is not JSON; and key_of(text), a number of 63 bits that is the same in every engine, version and process. What is written
+-- otherwise than the SDK writes it (`is_plain` is false) is read by the Python reader.
 WITH parsed AS (
     SELECT
         file,
@@ -98,5 +99,15 @@ SELECT
         WHEN 'outcome' THEN
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
         ELSE false END, false) AS is_plain,
+    -- What a judge makes of the line is in these columns.
+    coalesce(is_plain AND j.rate IS NULL AND j.t > 0 AND j.bucket BETWEEN 0 AND 511 AND CASE j.event
+        WHEN 'decision' THEN
+            coalesce(j.excluded, false) OR (j.withheld IS NULL AND j.unmeasured IS NULL AND NOT coalesce(j.no_evidence, false)
+                AND NOT contains(line, '"cov":') AND len(runs) = 1 AND trim(runs[1][1], '"') = j.variant
+                AND regexp_full_match(j.unit, '[0-9a-f]{1,16}'))
+        WHEN 'outcome' THEN
+            j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.fingerprint IS NOT NULL AND abs(j.value) <= 1e50
+            AND contains(line, '"decided":') AND NOT contains(line, '"call_rate":') AND NOT contains(line, '"source":')
+        ELSE false END, false) AS is_simple,
     line
 FROM split

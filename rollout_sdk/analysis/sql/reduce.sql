@@ -1,16 +1,17 @@
 -- Sufficient statistics of a journal, in plain SQL: it runs as it is on DuckDB and on Spark.
--- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and two functions:
--- key_of(text), a number of 63 bits, and number_of(text), a number of 64 bits that is the same in one session. `many` is how many
--- calls a row stands for: 1, or more where calls were drawn under overload; `happening` is a number of what an outcome was
--- recorded of, equal where it was recorded twice.
--- What the Python reader has read is added before units are counted: read_units, with arm, cluster, calls, first_s and bucket, and
--- read_outcomes, with arm, metric, cluster, total, outcomes, low and high; their arms are numbers of places, which has every arm
--- with its set, phase, variant and its place in the order of these two. looks has the numbers of units at which shares are
--- looked at, and beside the pairs of sets of which units are compared.
--- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into segments:
--- rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low and high; without
--- a limit they are infinite; and joined, the outcomes of units with the number of the call that each goes to. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there
--- twice. Arms have a number: grouping by it takes a third of the time that their four names take; and so have units.
+-- Input: events, one row for each line (docs/journal.md has the columns); listed, the ids of the rows of batches; and two
+-- functions: key_of(text), a number of 63 bits, and number_of(text), a number of 64 bits that is the same in one session.
+-- `many` is how many calls a row stands for: 1, or more where calls were drawn under overload; `happening` is a number of what
+-- an outcome was recorded of, equal where it was recorded twice.
+-- What the Python reader has read is added before units are counted: read_units, with arm, cluster, calls, first_s and bucket,
+-- and read_outcomes, with arm, metric, cluster, total, outcomes, low and high; their arms are numbers of places, which has
+-- every arm with its set, phase, variant and its place in the order of these two. looks has the numbers of units at which
+-- shares are looked at, and beside the pairs of sets of which units are compared.
+-- For the statements of segments also asked, one row for each recorded metric of a set of arms whose calls are split into
+-- segments: rollout, fingerprint, metric, is_label (1: a call has one outcome, the first), is_windowed, window_s, until_s, low
+-- and high; without a limit they are infinite; and joined, the outcomes of units with the number of the call that each goes
+-- to. Tables and views are made in this order, `once` in place of `numbered` where no outcome is there twice. Arms have a
+-- number: grouping by it takes a third of the time that their four names take; and so have units.
 
 -- table: special
 SELECT call FROM events WHERE event = 'decision' AND NOT is_plain AND call IS NOT NULL
@@ -29,8 +30,8 @@ FROM (
 ) each_arm;
 
 -- table: calls
-SELECT CAST(a.arm AS INTEGER) AS arm, a.excluded, d.call, number_of(d.cluster) AS unit, LENGTH(d.cluster) <= 16 AS is_short, CAST(d.bucket & 511 AS SMALLINT) AS bucket,
-    CAST(d.many AS SMALLINT) AS many, d.t, d.run_s
+SELECT CAST(a.arm AS INTEGER) AS arm, a.excluded, d.call, number_of(d.cluster) AS unit, LENGTH(d.cluster) <= 16 AS is_short,
+    CAST(d.bucket & 511 AS SMALLINT) AS bucket, CAST(d.many AS SMALLINT) AS many, d.t, d.run_s
 FROM events d
 JOIN arms a ON d.rollout = a.rollout AND d.fingerprint = a.fingerprint AND d.phase = a.phase AND d.variant = a.variant
     AND d.excluded = a.excluded

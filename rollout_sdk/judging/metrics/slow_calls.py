@@ -40,9 +40,10 @@ from rollout_sdk.judging.wording import missing, percent
 from rollout_sdk.plan import FIRST_ITEM, LATENCY, Guardrail
 from rollout_sdk.stats import StratifiedBuckets, rate_below_log_e
 
-__all__ = ["SlowCalls"]
+__all__ = ["UNTIMED", "SlowCalls"]
 
-_UNTIMED = "untimed "
+UNTIMED = "untimed "
+"""Prefix of a label: units with a call of unknown duration."""
 
 
 @define(eq=False)
@@ -80,7 +81,7 @@ class SlowCalls(Metric):
             if calls is None:
                 calls = untimed[arm] = array("q", bytes(8 * BUCKETS))
             calls[bucket] += 1
-            phase.events.setdefault((_UNTIMED + criterion.label, arm), UnitSample()).add(cell)
+            phase.events.setdefault((UNTIMED + criterion.label, arm), UnitSample()).add(cell)
             return None
         if waited_s <= criterion.threshold_s:
             return None
@@ -145,7 +146,7 @@ class SlowCalls(Metric):
     def _slow_units(self, look: Look, candidate: str) -> tuple[int, int]:
         """Return the candidate's units with a slow call, and its units; each unit once in the rollout."""
         label = self.criterion.label
-        samples = look.units_of(candidate, label), look.units_of(candidate), look.units_of(candidate, _UNTIMED + label)
+        samples = look.units_of(candidate, label), look.units_of(candidate), look.units_of(candidate, UNTIMED + label)
         level = max(each.level for each in samples)
         slow, units, unknown = (set(each.at(level)) for each in samples)
         return len(slow), len(units - (unknown - slow))

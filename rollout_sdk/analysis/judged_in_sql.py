@@ -1,0 +1,272 @@
+"""Every rollout of a journal as its judge would have seen it, from sums by a database: the same as `judged`, without its lines.
+
+Evidence is made of sums that do not depend on the order of lines, so it is enough to sum up what comes between two points at
+which order matters: looks, first calls of phases, and lines of rollouts and transitions. Which lines a look has seen, the
+database knows from the order in which the line-by-line reader takes them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from rollout_sdk.analysis.bounded import shortened
+from rollout_sdk.analysis.in_duckdb import InDuckDB
+from rollout_sdk.analysis.judged import (
+    FIRST_LOOK,
+    LOOK_AGAIN,
+    MOST_PHASES,
+    MOST_PROCESSES,
+    MOST_ROLLOUTS,
+    Judged,
+    judged,
+)
+from rollout_sdk.analysis.judged_batches import ROLLOUT, BatchEnd, Between, JudgedSet
+from rollout_sdk.analysis.outcomes import Set
+from rollout_sdk.analysis.relations import IrreducibleError
+from rollout_sdk.analysis.sums_of_batches import ALL, FAILED, Batch
+from rollout_sdk.journal import Journal
+from rollout_sdk.journal.parts import writer_of
+from rollout_sdk.judging.metrics.slow_calls import UNTIMED
+from rollout_sdk.judging.unit_sample import MOST_KEPT
+from rollout_sdk.plan import ERROR_RATE, LATENCY, LATENCY_MEAN, Criterion, Guardrail, is_judged, is_measured
+
+__all__ = ["judged_by_sums", "judged_of"]
+
+_MEASURED = (ERROR_RATE, LATENCY, LATENCY_MEAN)
+_MOST_ARMS = 100
+_MOST_BEHIND_S = 60.0
+_WITHOUT_LIMIT = 1e51
+_CELL_OF = """
+CREATE OR REPLACE TEMP MACRO cell_of(digest) AS CAST(((((xor(digest, digest >> 32) & 4294967295) * 2135587861) >> 32)
+    + (((xor(digest, digest >> 32) & 4294967295) * 2654435769) & 4294967295)
+    + (((digest >> 32) * 2135587861) & 4294967295)) & 4294967295 AS UINTEGER)
+"""
+_SOURCES = {"file": "STRING", "process": "SMALLINT", "part": "INTEGER"}
+_THRESHOLDS = {"of_set": "INTEGER", "label": "INTEGER", "threshold_s": "DOUBLE"}
+_RECORDED = {"of_set": "INTEGER", "of_metric": "INTEGER", "is_label": "INTEGER", "low": "DOUBLE", "high": "DOUBLE"}
+_LEVELS = {"of_set": "INTEGER", "arm": "INTEGER", "label": "INTEGER", "batch": "INTEGER", "mask": "UINTEGER"}
+
+
+def judged_of(
+    journal: Journal, database: InDuckDB | None, progress: Callable[[int, int], None] | None = None
+) -> dict[Set, Judged]:
+    """The rollouts of a journal by key and fingerprint: by sums, where that is the same, and else line by line.
+
+    Args:
+        journal: The journal.
+        database: Its lines in a database; None: there is none.
+        progress: Called with the bytes read so far, and with how many there are.
+    """
+    if database is not None:
+        import duckdb
+
+        with suppress(IrreducibleError, duckdb.Error):
+            return judged_by_sums(journal, database)
+    found, _ = judged(journal, progress=progress)
+    return found
+
+
+def judged_by_sums(journal: Journal, database: InDuckDB) -> dict[Set, Judged]:
+    """The rollouts of a journal by key and fingerprint.
+
+    Args:
+        journal: The journal.
+        database: Its lines.
+
+    Raises:
+        IrreducibleError: Only the line-by-line reader can judge it.
+        duckdb.Error: The database cannot read it.
+    """
+    try:
+        return _Reading(journal, database).found()
+    finally:
+        database.drop("batched")
+
+
+class _Reading:
+    def __init__(self, journal: Journal, database: InDuckDB) -> None:
+        self._journal, self._database = journal, database
+        self._processes: list[str] = []
+        self._arms: dict[int, tuple[str, str]] = {}
+        self._sets: dict[int, JudgedSet] = {}
+        self._lines: dict[tuple[int, int], dict[str, Any]] = {}
+
+    def found(self) -> dict[Set, Judged]:
+        database = self._database
+        if database.prepare() or database.value("repeated_calls") or database.value("unusual"):
+            raise IrreducibleError("the judge needs more than columns")
+        self._order()
+        names = self._read_sets()
+        self._criteria()
+        self._add_calls()
+        self._sample()
+        self._add_outcomes()
+        between = Between(self._arms, self._processes, self._lines)
+        for one in self._sets.values():
+            one.check_minutes()
+            one.replay(between)
+        return {names[number]: one.one for number, one in self._sets.items()}
+
+    def _order(self) -> None:
+        """Put the lines in order, and in batches."""
+        journal, database = self._journal, self._database
+        processes: dict[str, list[Path]] = {}
+        for path in journal.files:
+            processes.setdefault(writer_of(path), []).append(path)
+        self._processes = list(processes)
+        if len(processes) > MOST_PROCESSES:
+            raise IrreducibleError("there are too many processes")
+        compacted = journal.compacted
+        database.keep(
+            "sources",
+            _SOURCES,
+            [
+                (path.name if path.name in compacted else str(path), number, part)
+                for number, paths in enumerate(processes.values())
+                for part, path in enumerate(paths)
+            ],
+        )
+        database.database.execute(_CELL_OF)
+        for name in ("judged_sets", "judged_arms", "judged_metrics", "placed"):
+            database.make(name)
+        if database.value("latest_behind") > _MOST_BEHIND_S:
+            raise IrreducibleError("lines are not in order")
+        looks, calls = [FIRST_LOOK], database.lines
+        while looks[-1] < calls:
+            looks.append(ceil(looks[-1] * LOOK_AGAIN))
+        taken = " + ".join(f"CAST(calls >= {look} AS INTEGER)" for look in looks)
+        database.database.execute(f"CREATE OR REPLACE TEMP MACRO looks_before(calls) AS ({taken})")
+        database.make("markers")
+        database.make("batched")
+        database.drop("placed")
+
+    def _read_sets(self) -> dict[int, Set]:
+        names: dict[int, Set] = {}
+        for number, key, fingerprint, calls, last_s in self._database.reduced("sets"):
+            if shortened(key) != key or shortened(fingerprint) != fingerprint or len(names) >= MOST_ROLLOUTS:
+                raise IrreducibleError("there are too many sets of arms, or their names are too long")
+            names[number] = key, fingerprint
+            one = Judged.begun(key)
+            one.fold_never()
+            self._sets[number] = JudgedSet(one, calls, last_s)
+        phases: dict[int, set[str]] = defaultdict(set)
+        arms: dict[int, int] = defaultdict(int)
+        for arm, phase, variant, of_set in self._database.reduced("each_arm"):
+            self._arms[arm] = phase, variant
+            phases[of_set].add(phase)
+            arms[of_set] += 1
+        if any(len(each) > MOST_PHASES for each in phases.values()) or any(many > _MOST_ARMS for many in arms.values()):
+            raise IrreducibleError("there are too many arms")
+        for number, batch, *end in self._database.reduced("ends_of_batches"):
+            self._sets[number].ends[batch] = BatchEnd(*end)
+        for number, process, first_s, last_s in self._database.reduced("processes"):
+            self._sets[number].one.processes[self._processes[process]] = [first_s, last_s]
+        return names
+
+    def _criteria(self) -> None:
+        """Read the lines between batches: what they declare must be declared before the first call, and stay."""
+        journal = self._journal
+        for process, place, file, line in self._database.reduced("lines_between"):
+            records = list(journal.records_in([line.encode()], Path(file)))
+            if len(records) != 1 or "replaced" in records[0]:
+                raise IrreducibleError("rollouts are replaced, or lines are repeated")
+            self._lines[process, place] = records[0]
+        thresholds, recorded = [], []
+        metrics = {metric: number for number, metric in self._database.reduced("each_metric")}
+        for number, one in self._sets.items():
+            said = [self._lines[end.process, end.place] for end in one.ends.values() if end.kind == ROLLOUT]
+            plans = [record.get("plan", {}) for record in said]
+            first = next(iter(sorted(one.ends)), None)
+            if not plans or any(plan != plans[0] for plan in plans) or first != 1 or one.ends[1].kind != ROLLOUT:
+                raise IrreducibleError("what is declared changes")
+            asking = Judged.begun(one.one.course.key)
+            asking.take({**said[0], "seen_s": 0.0})
+            one.control = asking.course.control
+            one.declared = (*asking.course.criteria.all, *asking.undeclared)
+            criteria = asking.course.criteria
+            if criteria.max_calls_per_unit is not None:
+                raise IrreducibleError("calls are capped")
+            for each in one.declared:
+                _check(each)
+                if isinstance(each, Guardrail) and each.threshold_s is not None:
+                    one.labels[len(one.labels) + FAILED + 1] = each.label
+                    thresholds.append((number, len(one.labels) + FAILED, each.threshold_s))
+                elif not is_measured(each.metric) and each.metric in metrics:
+                    low, high = each.clip or (-_WITHOUT_LIMIT, _WITHOUT_LIMIT)
+                    recorded.append((number, metrics[each.metric], int(each.per == "outcome"), low, high))
+        self._database.keep("thresholds", _THRESHOLDS, thresholds)
+        self._database.keep("recorded", _RECORDED, recorded)
+        self._database.make("occurred")
+
+    def _rows(self, name: str) -> Iterator[tuple[JudgedSet, Batch, str, str, list[Any]]]:
+        for number, batch, arm, *row in self._database.reduced(name):
+            one = self._sets[number]
+            yield one, one.batches[batch], *self._arms[arm], row
+
+    def _add_calls(self) -> None:
+        for _, batch, phase, _, (calls, last_s) in self._rows("calls_of_arms"):
+            seen = batch.calls.setdefault(phase, [0, 0.0])
+            seen[0] += calls
+            seen[1] = max(seen[1], last_s)
+        for _, batch, phase, arm, row in self._rows("calls_of_buckets"):
+            batch.add_calls(phase, arm, *row)
+        for one, batch, phase, arm, (label, bucket, calls) in self._rows("slow_of_buckets"):
+            if label > 0:
+                batch.add_events(phase, one.labels[label], arm, bucket, calls)
+            else:
+                batch.add_untimed(phase, arm, bucket, calls)
+        for one, batch, phase, arm, (label, *row) in self._rows("minutes"):
+            batch.add_minute(phase, arm, self._label(one, label), *row)
+
+    @staticmethod
+    def _label(one: JudgedSet, label: int) -> str:
+        if label == ALL:
+            return ""
+        if label == FAILED:
+            return ERROR_RATE
+        return one.labels[label] if label > 0 else UNTIMED + one.labels[-label]
+
+    def _sample(self) -> None:
+        """Sample units as the judge does: a sample that is full is thinned, from then on."""
+        new: dict[tuple[int, int, int], dict[int, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0] * 33))
+        for number, arm, label, batch, zeros, cells in self._database.reduced("new_cells"):
+            new[number, arm, label][batch][zeros] += cells
+        levels = []
+        for (number, arm, label), by_batch in new.items():
+            seen, level, last = [0] * 33, 0, max(self._sets[number].ends, default=0)
+            for batch in range(last + 1):
+                if (cells := by_batch.get(batch)) is not None:
+                    seen = [a + b for a, b in zip(seen, cells, strict=True)]
+                    while sum(seen[level:]) > MOST_KEPT:
+                        level += 1
+                levels.append((number, arm, label, batch, (1 << level) - 1))
+        self._database.keep("levels", _LEVELS, levels)
+        level_of = {each[:4]: each[4].bit_length() for each in levels}
+        for number, batch, arm, label, cell, minute in self._database.reduced("sampled_cells"):
+            one, (phase, variant) = self._sets[number], self._arms[arm]
+            sample = one.batches[batch].sample(phase, variant, self._label(one, label), level_of[number, arm, label, batch])
+            sample.first[cell] = minute
+
+    def _add_outcomes(self) -> None:
+        for number, batch, metric in self._database.reduced("first_outcomes"):
+            self._sets[number].metrics[batch].append(metric)
+        for number, batch, *row in self._database.reduced("outcomes_of_buckets"):
+            one = self._sets[number]
+            one.outcomes[batch].append(row)
+            # There may be no calls in it.
+            one.batches[batch]
+
+
+def _check(criterion: Criterion) -> None:
+    """Refuse a criterion whose evidence is more than sums of calls, and of outcomes whenever they come."""
+    if is_measured(criterion.metric):
+        is_known = criterion.metric in _MEASURED
+    else:
+        is_known = not (criterion.window or criterion.per == "list" or is_judged(criterion.metric))
+    if not is_known:
+        raise IrreducibleError(f"{criterion.metric!r} needs every line")

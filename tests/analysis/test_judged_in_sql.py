@@ -1,0 +1,249 @@
+"""What the judge has seen of a journal is the same by sums of a database as line by line: at every look, every number."""
+
+import json
+import math
+import random
+
+import pytest
+from attrs import asdict
+
+from rollout_sdk.analysis import reduced, summarise
+from rollout_sdk.analysis.compact import compact
+from rollout_sdk.analysis.in_duckdb import InDuckDB
+from rollout_sdk.analysis.judged import judged
+from rollout_sdk.analysis.judged_in_sql import judged_by_sums
+from rollout_sdk.analysis.relations import IrreducibleError
+from rollout_sdk.journal import Journal
+from tests.analysis.test_database import NOW, different, differing
+
+BEGIN_S = 1.7e9
+PLANS = (
+    {},
+    {"guardrails": [{"metric": "error_rate"}, {"metric": "latency", "threshold_s": 0.1}], "gates": [{"metric": "click"}]},
+    {
+        "guardrails": [{"metric": "latency_mean"}, {"metric": "spend", "margin": 0.5, "clip": [0, 3]}],
+        "gates": [{"metric": "label", "per": "outcome"}, {"metric": "click", "mde": 0.1}],
+    },
+    {
+        "steps": [{"share": "50%", "min_units": 0}, {"share": "80%", "min_units": 0}],
+        "guardrails": [{"metric": "error_rate"}, {"metric": "latency", "threshold_s": 0.1}],
+        "gates": [{"metric": "click", "mde": 0.1}],
+        "segments": {"country": ["NL"]},
+    },
+)
+
+
+class Written:
+    """A journal of several processes, whose lines are as the SDK writes them."""
+
+    def __init__(self, folder, seed, *, calls=1500, plan=None, processes=3, pace_s=None):
+        self.rng, self.folder = random.Random(seed), folder
+        self.plan = self.rng.choice(PLANS) if plan is None else plan
+        self.files = [[] for _ in range(processes)]
+        self.units = self.rng.choice([20, 400, 100_000])
+        self.shares = {"control": 0.5, "v2": 0.5}
+        self.phase = "0:50%"
+        self.pace_s = self.rng.choice([0.01, 0.2]) if pace_s is None else pace_s
+        self.waiting = []
+        self.number = 0
+        for process in range(processes):
+            head = {"t": 1.0, "sdk": "0.1", "pid": process + 1, "host": "h", "began": "1f", "part": 0}
+            self.put(process, "journal", **head)
+            for key in ("a", "b"):
+                self.said(process, key)
+        now_s = BEGIN_S
+        for call in range(calls):
+            now_s += self.rng.expovariate(1 / self.pace_s)
+            if call == calls // 2 and self.rng.random() < 0.5:
+                self.steps(now_s)
+            self.call(now_s)
+            while self.waiting and self.rng.random() < 0.5:
+                self.put(*self.waiting.pop(0)[:2], **self.waiting_fields(now_s))
+
+    def waiting_fields(self, now_s):
+        return self.due.pop(0) | {"t": now_s + 1}
+
+    def put(self, process, event, **fields):
+        record = {"event": event, "v": 1, **{name: value for name, value in fields.items() if value is not None}}
+        self.files[process].append(json.dumps(record, separators=(",", ":")))
+
+    def said(self, process, key):
+        self.put(
+            process, "rollout", t=2.0, rollout=key, strategy="ab", phase=self.phase, fingerprint="f1", control="control",
+            status="running", shares=self.shares, plan=self.plan,
+        )  # fmt: skip
+
+    def steps(self, now_s):
+        """Both rollouts take a step, which every process follows."""
+        self.shares = {"control": 0.2, "v2": 0.8}
+        for key in ("a", "b"):
+            for process in range(len(self.files)):
+                self.put(
+                    process, "transition", t=now_s, rollout=key, id=f"{key}1", revision=1, action="advance", status="running",
+                    from_phase=self.phase, to_phase="1:80%", fingerprint="f1", actor="x", reason="y", strategy="ab",
+                    shares=self.shares, control="control",
+                )  # fmt: skip
+        self.phase, self.least = "1:80%", self.number
+
+    due = ()
+    least = 0
+
+    def call(self, now_s):
+        rng, process = self.rng, self.rng.randrange(len(self.files))
+        unit = rng.randrange(self.units) * 11400714819323198485 & (1 << 64) - 1
+        variant = "v2" if (unit >> 32) / 2**32 < self.shares["v2"] else "control"
+        self.number += 1
+        which = {"rollout": rng.choice("aab"), "phase": self.phase, "fingerprint": "f1", "variant": variant}
+        which |= {"id": f"d{self.number}", "bucket": unit & 511}
+        is_excluded, error = rng.random() < 0.02 and self.number > self.least + 20, "KeyError" if rng.random() < 0.01 else None
+        time_s = round(now_s - rng.random() * self.pace_s, 6)
+        self.put(
+            process, "decision", t=time_s, **which, strategy="ab", served=variant,
+            reason="override" if is_excluded else "split", propensity=0.5, share=0.5, unit=f"{unit:016x}",
+            runs=[[variant, round(rng.expovariate(60), 9), error, None]], excluded=is_excluded or None,
+            closed_early=True if rng.random() < 0.03 else None,
+        )  # fmt: skip
+        if not isinstance(self.due, list):
+            self.due = []
+        for metric, value in (("click", 1.0), ("spend", rng.expovariate(1)), ("label", rng.random()), ("other", 2.0)):
+            for _ in range(rng.choice([0, 0, 1, 2])):
+                outcome = {**which, "metric": metric, "value": value + (rng.random() if metric != "click" else 0)}
+                outcome |= {"decided": time_s, "excluded": is_excluded or None, "item": f"i{rng.random()}"}
+                self.due.append(outcome)
+                # Outcomes come in any process.
+                self.waiting.append((rng.randrange(len(self.files)), "outcome"))
+
+    def close(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for process, lines in enumerate(self.files):
+            (self.folder / f"events-h-{process + 1}-1f-0.jsonl").write_text("".join(line + "\n" for line in lines))
+        return self.folder
+
+
+def by_sums(folder):
+    journal = Journal(folder)
+    with InDuckDB(journal) as database:
+        return judged_by_sums(journal, database)
+
+
+def seen(found):
+    """Everything that a report takes from what the judge has seen."""
+    return {
+        str(which): {
+            "calls": one.calls, "now_s": one.now_s, "processes": one.processes, "plan": one.plan, "unnamed": one.unnamed,
+            "refused": one.refused, "outcomes": dict(one.course.evidence.outcomes),
+            "looks": [
+                {
+                    "time_s": look.time_s, "calls": look.calls,
+                    "found": [asdict(each) for each in (*look.findings, *look.others)],
+                    "sums": {name: sums.as_dict() for name, sums in look.sums.items()},
+                }
+                for look in one.looks
+            ],
+            "phases": {
+                name: [
+                    phase.began_s, phase.ended_s, phase.calls,
+                    *(None if each is None else each.as_dict() for each in (phase.decided, phase.last, phase.alarm)),
+                ]
+                for name, phase in one.course.phases.items()
+            },
+        }
+        for which, one in found.items()
+    }  # fmt: skip
+
+
+def held(folder):
+    expected, _ = judged(Journal(folder))
+    assert [] == different(seen(expected), seen(by_sums(folder)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sums_are_judged_as_lines_are(tmp_path, seed):
+    folder = Written(tmp_path / "journal", seed).close()
+    held(folder)
+    compact(folder, idle_s=NOW)
+    held(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6, 60))
+def test_sums_are_judged_as_lines_are_on_many_journals(tmp_path, seed):
+    held(Written(tmp_path / "journal", seed).close())
+
+
+def test_samples_of_units_are_thinned_as_the_judge_thins_them(tmp_path, monkeypatch):
+    for module in ("rollout_sdk.judging.unit_sample", "rollout_sdk.analysis.judged_in_sql"):
+        monkeypatch.setattr(f"{module}.MOST_KEPT", 64)
+    held(Written(tmp_path / "journal", 4, plan=PLANS[1], calls=3000).close())
+
+
+def test_a_report_of_a_large_journal_is_the_same_by_sums(tmp_path, monkeypatch):
+    folder = Written(tmp_path / "journal", 1, plan=PLANS[2]).close()
+    expected = summarise(folder)
+    assert expected.rollouts[0].verdict is not None
+    monkeypatch.setattr(reduced, "_LARGE", 0)
+    asked = []
+    monkeypatch.setattr(
+        "rollout_sdk.analysis.judged_in_sql.judged", lambda *_, **__: asked.append(1) or judged(Journal(folder))
+    )
+    assert [] == differing(expected, summarise(folder))
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "to"),
+    [
+        ('"reason":"split"', '"reason":"split","cov":1.5'),
+        ('"reason":"split"', '"reason":"split","no_evidence":true'),
+        ('"reason":"split"', '"reason":"split","rate":0.5'),
+        ('"reason":"split"', '"reason":"split","withheld":"breaker_open"'),
+        ('"reason":"split"', '"reason":"split","unmeasured":"Page"'),
+        ('"metric":"click","value":1.0', '"metric":"click","value":1e60'),
+        ('"metric":"click"', '"metric":"click","source":"human"'),
+        ('"unit":"', '"unit":"u'),
+    ],
+)
+def test_what_sums_cannot_say_is_judged_line_by_line(tmp_path, monkeypatch, changed, to):
+    folder = Written(tmp_path / "journal", 1, calls=300).close()
+    path = folder / "events-h-2-1f-0.jsonl"
+    assert changed in path.read_text()
+    path.write_text(path.read_text().replace(changed, to, 3))
+    with pytest.raises(IrreducibleError):
+        by_sums(folder)
+    expected = summarise(folder)
+    monkeypatch.setattr(reduced, "_LARGE", 0)
+    assert [] == differing(expected, summarise(folder))
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        {"guardrails": [{"metric": "first_item", "threshold_s": 1.0}]},
+        {"gates": [{"metric": "click", "window": "90s"}]},
+        {"steps": [{"share": "50%"}], "guardrails": [{"metric": "error_rate"}], "gates": [], "max_calls_per_unit": 5},
+    ],
+)
+def test_criteria_that_need_every_line_are_judged_line_by_line(tmp_path, criterion):
+    folder = Written(tmp_path / "journal", 1, calls=300, plan=criterion).close()
+    with pytest.raises(IrreducibleError):
+        by_sums(folder)
+
+
+def test_an_outage_of_the_control_is_judged_line_by_line(tmp_path):
+    written = Written(tmp_path / "journal", 1, calls=3000, pace_s=0.2, plan={})
+    for lines in written.files:
+        for index, line in enumerate(lines):
+            record = json.loads(line)
+            if record["event"] == "decision" and 300 <= record["t"] - BEGIN_S < 360:
+                lines[index] = line.replace(",null,null]]", ',"OSError",null]]')
+    with pytest.raises(IrreducibleError):
+        by_sums(written.close())
+
+
+def test_calls_that_come_minutes_late_are_judged_line_by_line(tmp_path):
+    written = Written(tmp_path / "journal", 1, calls=600)
+    record = next(record for record in map(json.loads, written.files[1]) if record["event"] == "decision")
+    written.files[1].append(json.dumps({**record, "id": "late", "t": BEGIN_S - 600}, separators=(",", ":")))
+    assert not math.isnan(record["t"])
+    with pytest.raises(IrreducibleError):
+        by_sums(written.close())
