@@ -66,7 +66,11 @@ def judged_of(
         import duckdb
 
         with suppress(IrreducibleError, duckdb.Error):
-            return judged_by_sums(journal, database)
+            by_sums = judged_by_sums(journal, database)
+            if progress is not None:
+                total = sum(map(journal.size, journal.files))
+                progress(total, total)
+            return by_sums
     found, _ = judged(journal, progress=progress)
     return found
 
@@ -134,7 +138,7 @@ class _Reading:
         database.database.execute(_CELL_OF)
         for name in ("judged_sets", "judged_arms", "judged_metrics", "placed"):
             database.make(name)
-        if database.value("latest_behind") > _MOST_BEHIND_S:
+        if database.value("unplaced") or database.value("latest_behind") > _MOST_BEHIND_S:
             raise IrreducibleError("lines are not in order")
         looks, calls = [FIRST_LOOK], database.lines
         while looks[-1] < calls:

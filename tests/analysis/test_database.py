@@ -18,7 +18,7 @@ from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.compact import compact
 from rollout_sdk.analysis.gather import gather
 from rollout_sdk.analysis.in_duckdb import InDuckDB
-from rollout_sdk.analysis.reduced import IrreducibleError, gather_reduced, sums_of
+from rollout_sdk.analysis.reduced import IrreducibleError, gather_reduced, reduce, sums_of
 from rollout_sdk.analysis.relations import statements
 from rollout_sdk.analysis.replay import replay
 from rollout_sdk.analysis.summary import report_of
@@ -178,7 +178,8 @@ def test_a_journal_whose_calls_are_there_twice_is_left_to_the_reader(tmp_path):
     with pytest.raises(IrreducibleError):
         gather_reduced(Journal(folder))
     twice = Journal(folder)
-    assert [] == differing(read(folder), report_of(twice, sums_of(twice)))
+    with InDuckDB(twice) as database:
+        assert [] == differing(read(folder), report_of(twice, sums_of(twice, database=database)))
 
 
 def test_a_large_journal_is_summed_up_by_the_database_and_one_of_a_selection_is_not(tmp_path, monkeypatch):
@@ -188,7 +189,7 @@ def test_a_large_journal_is_summed_up_by_the_database_and_one_of_a_selection_is_
     asked = []
     monkeypatch.setattr("rollout_sdk.analysis.reduced._LARGE", 0)
     monkeypatch.setattr(
-        "rollout_sdk.analysis.reduced.gather_reduced", lambda journal, of: asked.append(journal) or gather_reduced(journal, of)
+        "rollout_sdk.analysis.reduced.reduce", lambda journal, *rest: asked.append(journal) or reduce(journal, *rest)
     )
     assert [] == differing(expected, summarise(tmp_path / "journal"))
     assert 1 == len(asked)

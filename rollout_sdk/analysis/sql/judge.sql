@@ -91,6 +91,10 @@ SELECT b.of_set, b.batch, b.arm, -c.label AS label, b.cell, 0 AS minute, b.bucke
 FROM batched b JOIN thresholds c ON b.of_set = c.of_set
 WHERE b.kind = 0 AND NOT b.excluded AND b.value IS NULL;
 
+-- name: unplaced
+SELECT (SELECT COUNT(*) FROM events WHERE event IN ('decision', 'outcome', 'transition', 'rollout')) - COUNT(*) AS lines
+FROM placed;
+
 -- name: latest_behind
 SELECT coalesce(MAX(seen_s - t), 0) AS behind_s FROM placed WHERE kind = 0;
 
