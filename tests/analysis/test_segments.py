@@ -393,4 +393,4 @@ def test_the_live_page_remembers_the_latest_calls_and_the_latest_outcomes_withou
 def test_the_live_page_has_a_chart_of_segments(tmp_path):
     lived(tmp_path, 2, calls=1_500, users=2_000)
     with LivePages(tmp_path, every_s=0.05) as pages:
-        until(lambda: "click by segment" in (pages.rollout("one") or ""))
+        until(lambda: "click by segment" in (pages.rollout("one") or ""), 120.0)
