@@ -36,7 +36,7 @@ PLANS = (
 class Written:
     """A journal of several processes, whose lines are as the SDK writes them."""
 
-    def __init__(self, folder, seed, *, calls=1500, plan=None, processes=3, pace_s=None):
+    def __init__(self, folder, seed, *, calls=1500, plan=None, processes=3, pace_s=None, recorder=None):
         self.rng, self.folder = random.Random(seed), folder
         self.plan = self.rng.choice(PLANS) if plan is None else plan
         self.files = [[] for _ in range(processes)]
@@ -44,7 +44,7 @@ class Written:
         self.shares = {"control": 0.5, "v2": 0.5}
         self.phase = "0:50%"
         self.pace_s = self.rng.choice([0.01, 0.2]) if pace_s is None else pace_s
-        self.waiting = []
+        self.waiting, self.recorder = [], recorder
         self.number = 0
         for process in range(processes):
             head = {"t": 1.0, "sdk": "0.1", "pid": process + 1, "host": "h", "began": "1f", "part": 0}
@@ -110,8 +110,7 @@ class Written:
                 outcome = {**which, "metric": metric, "value": value + (rng.random() if metric != "click" else 0)}
                 outcome |= {"decided": time_s, "excluded": is_excluded or None, "item": f"i{rng.random()}"}
                 self.due.append(outcome)
-                # Outcomes come in any process.
-                self.waiting.append((rng.randrange(len(self.files)), "outcome"))
+                self.waiting.append((process if self.recorder is None else self.recorder, "outcome"))
 
     def close(self):
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -238,6 +237,11 @@ def test_an_outage_of_the_control_is_judged_line_by_line(tmp_path):
                 lines[index] = line.replace(",null,null]]", ',"OSError",null]]')
     with pytest.raises(IrreducibleError):
         by_sums(written.close())
+
+
+def test_outcomes_that_another_process_recorded_before_their_calls_were_read_are_judged_line_by_line(tmp_path):
+    with pytest.raises(IrreducibleError):
+        by_sums(Written(tmp_path / "journal", 1, calls=300, recorder=0).close())
 
 
 def test_calls_that_come_minutes_late_are_judged_line_by_line(tmp_path):

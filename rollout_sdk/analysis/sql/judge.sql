@@ -37,7 +37,7 @@ SELECT s.of_set, a.arm, e.kind, e.process, e.place,
 FROM (
     SELECT CASE event WHEN 'decision' THEN 0 WHEN 'outcome' THEN 1 WHEN 'transition' THEN 2 ELSE 3 END AS kind,
         rollout, fingerprint, phase, variant, metric, excluded, failed, CAST(bucket AS SMALLINT) AS bucket, t,
-        CASE WHEN event = 'outcome' THEN call END AS call, CASE WHEN event = 'outcome' THEN value ELSE run_s END AS value,
+        call, CASE WHEN event = 'outcome' THEN value ELSE run_s END AS value,
         CASE WHEN event = 'decision' AND NOT excluded THEN cell_of(CAST('0x' || unit AS UBIGINT)) END AS cell,
         sources.process, (CAST(sources.part AS BIGINT) << 40 | events.number) * 2 AS place
     FROM events JOIN sources ON events.file = sources.file
@@ -94,6 +94,12 @@ WHERE b.kind = 0 AND NOT b.excluded AND b.value IS NULL;
 -- name: unplaced
 SELECT (SELECT COUNT(*) FROM events WHERE event IN ('decision', 'outcome', 'transition', 'rollout')) - COUNT(*) AS lines
 FROM placed;
+
+-- name: early
+SELECT COUNT(*) AS outcomes
+FROM placed o LEFT JOIN placed c ON o.call = c.call AND c.kind = 0
+WHERE o.kind = 1 AND NOT coalesce(c.seen_s < o.seen_s OR (c.seen_s = o.seen_s AND (c.process < o.process
+    OR (c.process = o.process AND c.place < o.place))), false);
 
 -- name: latest_behind
 SELECT coalesce(MAX(seen_s - t), 0) AS behind_s FROM placed WHERE kind = 0;
