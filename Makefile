@@ -262,6 +262,7 @@ bench: $(VENV)/.dev $(BENCH_VENV)/.done
 	$(BIN)/python benchmarks/batches.py
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/streams.py
 
 changelog: $(VENV)/.dev
 	$(BIN)/towncrier build --draft --version "the next release"

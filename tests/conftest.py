@@ -15,6 +15,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from rollout_sdk import RoutedEvent, Runtime, ShadowedEvent, ShadowLimits
+from tests import machine
 from tests.faults.table import figure_of, refusal
 
 # How long an example takes says more about the machine than about the code: speed is measured in benchmarks/.
@@ -37,6 +38,15 @@ def pytest_collection_finish():
     """What is there before the first test stays: the garbage collector need not look at all of it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """A failure that comes once in many runs can only be understood by what is printed with it."""
+    report = yield
+    if report.failed:
+        report.sections.append(("the machine when it failed", "\n".join(machine.state())))
+    return report
 
 
 class Watched(Runtime):

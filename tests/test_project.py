@@ -83,6 +83,22 @@ def test_there_is_no_import_circle_not_even_for_types():
     TopologicalSorter(graph).prepare()
 
 
+def test_modules_that_are_longer_or_shorter_than_others_are_listed_with_the_reason():
+    page = (ROOT / "docs/architecture.md").read_text()
+    lines = {str(path.relative_to(ROOT / "rollout_sdk")): len(path.read_text().splitlines()) for path in SOURCES}
+    for word, found in (
+        ("longer", {name for name, number in lines.items() if number > 350}),
+        # Faces only import, and the version is one line on purpose.
+        (
+            "shorter",
+            {name for name, number in lines.items() if number < 60 and not name.endswith(("__init__.py", "_version.py"))},
+        ),
+    ):
+        listed = re.findall(rf"^\| `([\w/]+\.py)` \| {word}: ", page, flags=re.MULTILINE)
+        assert found == set(listed), word
+        assert len(listed) == len(found)
+
+
 def test_every_plugin_is_type_checked():
     checked = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]["files"]
     packages = sorted(str(each.parent.relative_to(ROOT)) for each in ROOT.glob("plugins/*/rollout_sdk_*/py.typed"))

@@ -157,7 +157,7 @@ class Gathered:
     Attributes:
         version: Version of the candidates.
         made_of: What the fingerprint is made of; nothing where an earlier SDK wrote it.
-        codes: How often processes told of each form of the candidates' code.
+        codes: How often processes reported each form of the candidates' code.
         strategy: Name of the strategy, as last seen.
         control: Name of the control.
         status: Status, as last seen.

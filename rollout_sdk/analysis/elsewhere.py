@@ -70,7 +70,7 @@ class JournalFiles:
 
 
 def _is_part(path: str, sizes: Mapping[str, int], compacted: Mapping[str, CompactedPart]) -> bool:
-    """Whether lines are read from a file: it is no copy of one that is read."""
+    """Whether to read lines from a file: not if it is a copy of one that is read."""
     folder, _, name = path.rpartition("/")
     is_named = name.startswith("events-") and name.removesuffix(".gz").endswith(".jsonl")
     is_here = not folder or ("/" not in folder and folder.startswith("journal-of-user-"))

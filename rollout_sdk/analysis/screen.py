@@ -149,7 +149,7 @@ def _block(report: RolloutReport, width: int, style: Style) -> Iterator[str]:
     yield f"{title}{' ' * (width - len(title) - len(headline))}{style(headline, verdict.headline)}"
     many = len(verdict.candidates) > 1
     shown = [each for each in verdict.differences if each.kind != "exploratory"]
-    others = [each for each in verdict.differences if each.kind == "exploratory" and _is_told(each)]
+    others = [each for each in verdict.differences if each.kind == "exploratory" and _is_worth_a_line(each)]
     for each in (*shown, *others[:_MOST_EXPLORATORY]):
         label = plain(named(each.metric), _NAME)
         label = f"{label} {plain(each.candidate, _NAME)}" if many else label
@@ -178,7 +178,7 @@ def _transition(record: Mapping[str, Any]) -> str:
     return f"{when(record.get('t')).removesuffix(' UTC')}  {record['action']} to {plain(record['to_phase'], _NAME)}{who}{why}"
 
 
-def _is_told(each: Difference) -> bool:
+def _is_worth_a_line(each: Difference) -> bool:
     """Whether an undeclared metric is worth a line: one without a value in either arm says nothing."""
     return bool(each.value_total or each.control_total) or (each.metric == LATENCY_MEAN and each.value is not None)
 

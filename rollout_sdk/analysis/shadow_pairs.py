@@ -28,11 +28,11 @@ class ShadowPairs:
 
     _runs: OrderedDict[str, _Run] = field(factory=OrderedDict)
     _waiting: OrderedDict[str, list[ShadowedEvent]] = field(factory=OrderedDict)
-    _is_told: bool = False
+    _has_controls: bool = False
 
     def called(self, record: Mapping[str, Any], control: str) -> list[ShadowedEvent]:
         """Keep how the control's run of a call went; the shadow runs of it that came before."""
-        if self._is_told:
+        if self._has_controls:
             return []
         runs = () if record.get("unmeasured") else record.get("runs", ())
         # The last run of a call that was closed early was cut off: it is not known how it would have ended.
@@ -48,8 +48,8 @@ class ShadowPairs:
         """The shadow run with the control's run of its call; nothing while that is not known yet."""
         if event.control_duration_s is not None or event.control_error is not None:
             # This journal's lines say it themselves, so that what one does not say is not known.
-            self._is_told = True
-        if self._is_told:
+            self._has_controls = True
+        if self._has_controls:
             return [event]
         run = self._runs.get(event.decision.id)
         if run is not None:

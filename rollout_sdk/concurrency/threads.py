@@ -100,9 +100,9 @@ def _is_forked_blindly() -> bool:
     if uwsgi is None:
         return False
     try:
-        is_told = "py-call-uwsgi-fork-hooks" in uwsgi.opt and uwsgi.has_threads
+        has_hooks = "py-call-uwsgi-fork-hooks" in uwsgi.opt and uwsgi.has_threads
         is_child = uwsgi.worker_id() or uwsgi.mule_id() or uwsgi.i_am_the_spooler()
-        return not is_told and not is_child and (uwsgi.masterpid() != 0 or uwsgi.numproc > 1)
+        return not has_hooks and not is_child and (uwsgi.masterpid() != 0 or uwsgi.numproc > 1)
     # A different module with the same name.
     except (AttributeError, TypeError):
         return False

@@ -110,7 +110,7 @@ _finished: dict[int, Call] = {}
 
 
 class CommonCall:
-    """A common call, in a quarter of the room of a `Call`; `full` is made of it for everybody who wants to know more.
+    """A common call, a quarter of the size of a `Call`; `full` makes one of it when more is asked for.
 
     Attributes:
         arm: Its arm.

@@ -210,7 +210,7 @@ class Rollout:
         observers: Observers of its events, by hook.
         plugins: Names of its plugins.
         active: Shadow runs in progress.
-        runs_told: Cached span attributes of each variant's runs.
+        run_spans: Cached span names and attributes of each variant's runs.
         shown: Nonces and item keys of the last blended answers, to validate the item of an outcome.
         hidden: Context variables of the caller that shadows do not get.
         surround: Context managers of plugins, entered around shadows.
@@ -268,7 +268,7 @@ class Rollout:
     made_of: Mapping[str, Any] = field(factory=dict)
     code: CandidateCode | None = None
     active: set[Shadow] = field(factory=set)
-    runs_told: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
+    run_spans: dict[str, tuple[str, Mapping[str, Any]]] = field(factory=dict)
     shown: deque[tuple[str, tuple[Any, ...]]] = field(factory=lambda: deque(maxlen=_SHOWN))
     health: ControlHealth | None = field(init=False)
 

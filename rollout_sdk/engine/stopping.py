@@ -44,7 +44,7 @@ _STARTERS = frozenset[CodeType]().union(
             deadline.within,
             deadline.PumpedStream._pump,  # noqa: SLF001 - one floor
             streams.Stream.resume,
-            stand_ins.ReturnedStream.resume,
+            stand_ins.ReturnedStream.begin,
             streams.AsyncStream.resume,
             ShadowRun._run,  # noqa: SLF001
             ShadowRun.run_async,

@@ -15,7 +15,8 @@ __all__ = ["cause_of", "context_of", "drop_frame", "frames_of", "has_come_out", 
 _CAUSE, _CONTEXT, _TRACEBACK = (vars(BaseException)[f"__{name}__"] for name in ("cause", "context", "traceback"))
 
 _RUNNING = frozenset(
-    f"rollout_sdk.engine.{name}" for name in ("execute", "returned.streams", "deadline", "attended", "blend", "returned.forms")
+    f"rollout_sdk.engine.{name}"
+    for name in ("execute", "returned.streams", "returned.reading", "deadline", "attended", "blend", "returned.forms")
 )
 """The modules between a driver and the model that it runs."""
 

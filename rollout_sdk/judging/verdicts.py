@@ -174,12 +174,12 @@ class Verdict(Shown):
         left = {name: number for name, number in self.outcomes.items() if name != "counted" and number}
         if left:
             lines.append(
-                "  not counted: " + ", ".join(f"{_TOLD.get(name, name)} {number:,}" for name, number in sorted(left.items()))
+                "  not counted: " + ", ".join(f"{_PLAIN.get(name, name)} {number:,}" for name, number in sorted(left.items()))
             )
         return "\n".join(lines)
 
 
-_TOLD = {"by unit": "by unit (reports count them)"}
+_PLAIN = {"by unit": "by unit (reports count them)"}
 _NAMES = ("failed", "passed", "ready", "pauses", "futile")
 
 

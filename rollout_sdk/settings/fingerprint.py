@@ -8,7 +8,7 @@ changes people's labels correct.
 
 The code of the candidates counts only where nothing else tells two of them apart: without a `version=`, and without a store
 that other processes see. With such a store, a change of a log line would make the processes of a rolling update refuse each
-other, and bring an aborted candidate back; there, the parts name the code, and people are told of a change. The code of the
+other, and bring an aborted candidate back; there, the parts name the code, and a change is reported. The code of the
 control does not count: both arms are compared at the same time, so that a comparison stays valid when the control changes.
 
 It is computed from names, plain values and bytecode, so that every process of a deployment gets the same one.

@@ -125,9 +125,9 @@ class Spans:
     @staticmethod
     def _run(rollout: Any, variant: str) -> tuple[str, Mapping[str, Any]]:
         """Return name and attributes of the spans of a variant's runs on the caller's path."""
-        known = rollout.runs_told.get(variant)
+        known = rollout.run_spans.get(variant)
         if known is None:
-            known = rollout.runs_told[variant] = (
+            known = rollout.run_spans[variant] = (
                 f"invoke {rollout.key}/{variant}",
                 {
                     names.KEY: rollout.key,

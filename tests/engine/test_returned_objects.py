@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 import structlog
 
-from rollout_sdk import ABTest, Breaker, Canary, Guardrail, Interleave, Shadow, Step, rollout
+from rollout_sdk import ABTest, Breaker, Canary, Guardrail, Interleave, Shadow, Step, current_decision, rollout
 
 NEW, OLD = ABTest(1.0), ABTest(0.0)
 
@@ -809,3 +809,76 @@ def test_a_coroutine_of_another_make_that_is_ended_by_hand_is_recorded_once(end,
         end(job)
     (event,) = runtime.routed()
     assert ["candidate"] == [run.variant for run in event.runs]
+
+
+@pytest.mark.parametrize("strategy", [NEW, OLD], ids=["candidate", "control"])
+@pytest.mark.parametrize("read", [map, Eager], ids=["an iterator", "a stream"])
+def test_an_error_between_items_has_one_frame_of_each_function_on_its_way(strategy, read, runtime):
+    def checked(item):
+        if item == "third":
+            raise ValueError(item)
+        return item
+
+    def model(x):
+        items = map(checked, ["first", "second", "third"])
+        return items if read is map else Passing(items)
+
+    items = iter(both(model, model, runtime, strategy=strategy)("u"))
+    assert ["first", "second"] == [next(items), next(items)]
+    with pytest.raises(ValueError, match="third") as caught:
+        next(items)
+    names = [entry.name for entry in caught.traceback]
+    assert ("checked", sorted(set(names))) == (names[-1], sorted(names))
+    assert ["ValueError"] == [run.error for event in runtime.routed() for run in event.runs]
+
+
+class Passing:
+    """A stream that gives the iterator of another."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __iter__(self):
+        return self.items
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("passed_on", [iter, lambda rows: filter(None, rows), lambda rows: Passing(iter(rows))])
+def test_every_item_of_a_candidates_stream_is_the_callers_own_object(passed_on, runtime):
+    rows = [{"id": number} for number in range(4)]
+    served = list(both(lambda rows: iter(rows), lambda rows: passed_on(rows), runtime, isolate="deepcopy")(rows))
+    assert [True] * 4 == [mine is theirs for mine, theirs in zip(rows, served, strict=True)]
+
+
+def test_two_async_streams_read_by_turns_have_their_own_decisions_and_end_with_their_own_errors(runtime):
+    class Items:
+        def __init__(self, unit):
+            self.unit, self.number = unit, 0
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            self.number += 1
+            if self.number > 3:
+                raise KeyError(self.unit)
+            return current_decision().id
+
+    async def main():
+        model = both(Items, Items, runtime, unit="unit")
+        streams, found = [aiter(model(name)) for name in "ab"], []
+        for _ in range(3):
+            found.append([await anext(stream) for stream in streams])
+        errors = []
+        for stream in streams:
+            with pytest.raises(KeyError) as caught:
+                await anext(stream)
+            errors.append(caught.value.args[0])
+        return found, errors
+
+    found, errors = asyncio.run(main())
+    routed = runtime.routed()
+    assert ([[event.decision.id for event in routed]] * 3, ["a", "b"]) == (found, errors)
+    assert ["KeyError"] * 2 == [run.error for event in routed for run in event.runs]

@@ -14,7 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout_sdk.engine.copies.snapshot import NotCopied, OneShot, Snapshot, StreamCopy
+from rollout_sdk.engine.copies.snapshot import CopyLimits, NotCopied, OneShot, Snapshot, StreamCopy
+
+# What is copied does not depend on how busy the machine is.
+UNHURRIED = CopyLimits(copy_s=60.0)
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
@@ -32,7 +35,7 @@ def changeable(value):
 
 @given(values)
 def test_a_copy_is_equal_and_shares_nothing_that_can_change(value):
-    copied = Snapshot().copy(value)
+    copied = Snapshot(UNHURRIED).copy(value)
     assert value == copied
     assert not changeable(value) & changeable(copied)
 
@@ -53,7 +56,7 @@ Named = collections.namedtuple("Named", "words")
 @pytest.mark.parametrize("kind", [Row, Frozen, Named])
 def test_objects_with_fields_are_copied_field_by_field(kind):
     original = kind([["a"]])
-    copied = Snapshot().copy(original)
+    copied = Snapshot(UNHURRIED).copy(original)
     assert (kind, original) == (type(copied), copied)
     original.words[0].append("b")
     assert [["a"]] == copied.words
@@ -65,12 +68,12 @@ class Colour(enum.Enum):
 
 @pytest.mark.parametrize("shared", [Colour.RED, uuid.uuid4(), datetime.now(UTC), print, int, range(3), frozenset({1})])
 def test_what_cannot_change_is_shared_or_equal(shared):
-    assert shared == Snapshot().copy(shared)
+    assert shared == Snapshot(UNHURRIED).copy(shared)
 
 
 def test_arrays_are_copied():
     array = np.arange(3)
-    copied = Snapshot().copy(array)
+    copied = Snapshot(UNHURRIED).copy(array)
     array[0] = 9
     assert [0, 1, 2] == copied.tolist()
 
@@ -95,29 +98,29 @@ def nested(depth):
 )
 def test_what_is_unknown_or_over_the_budget_is_refused(value, why):
     with pytest.raises(NotCopied, match=why):
-        Snapshot().copy(value)
+        Snapshot(UNHURRIED).copy(value)
 
 
 def test_arrays_of_objects_share_none_of_them():
     array = np.array([["a"], ["b", "c"], None], dtype=object)
-    copied = Snapshot().copy(array)
+    copied = Snapshot(UNHURRIED).copy(array)
     array[0].append("x")
     assert [["a"], ["b", "c"], None] == copied.tolist()
 
 
 def test_arrays_with_fields_of_objects_are_refused():
     with pytest.raises(NotCopied, match="fields of objects"):
-        Snapshot().copy(np.zeros(2, dtype=[("word", object)]))
+        Snapshot(UNHURRIED).copy(np.zeros(2, dtype=[("word", object)]))
 
 
 def test_an_array_costs_its_bytes_once():
-    snapshot = Snapshot()
+    snapshot = Snapshot(UNHURRIED)
     snapshot.copy(np.zeros(100_000, dtype=np.uint8))
     assert 100_000 == snapshot.bytes
 
 
 def test_numbers_of_numpy_are_copied():
-    assert (3, 1.5) == (Snapshot().copy(np.int64(3)), Snapshot().copy(np.float64(1.5)))
+    assert (3, 1.5) == (Snapshot(UNHURRIED).copy(np.int64(3)), Snapshot(UNHURRIED).copy(np.float64(1.5)))
 
 
 @dataclasses.dataclass
@@ -130,7 +133,7 @@ class Cached:
 
 def test_what_an_object_holds_besides_its_fields_is_copied_too():
     original = Cached(["a"])
-    copied = Snapshot().copy(original)
+    copied = Snapshot(UNHURRIED).copy(original)
     original.seen.append(1)
     assert [] == copied.seen
 
@@ -147,13 +150,13 @@ class Slotted:
 
 
 def test_a_field_that_was_never_set_stays_so():
-    copied = Snapshot().copy(Half(["a"]))
+    copied = Snapshot(UNHURRIED).copy(Half(["a"]))
     assert (["a"], False) == (copied.words, hasattr(copied, "rest"))
 
 
 def test_objects_without_a_dictionary_are_copied():
     original = Slotted(["a"])
-    copied = Snapshot().copy(original)
+    copied = Snapshot(UNHURRIED).copy(original)
     original.words.append("b")
     assert Slotted(["a"]) == copied
 
@@ -174,7 +177,7 @@ class Pydantic:
 
 def test_models_of_pydantic_are_copied_with_their_extras():
     original = Pydantic(["a"])
-    copied = Snapshot().copy(original)
+    copied = Snapshot(UNHURRIED).copy(original)
     original.words.append("b")
     original.__pydantic_extra__["more"].append(2)
     assert (["a"], {"more": [1]}, None) == (copied.words, copied.__pydantic_extra__, copied.__pydantic_private__)
@@ -187,7 +190,7 @@ async def items():
 @pytest.mark.parametrize("once", [iter([1]), map(str, []), items()], ids=["iterator", "map", "async generator"])
 def test_what_can_be_read_only_once_has_a_refusal_of_its_own(once):
     with pytest.raises(OneShot):
-        Snapshot().copy([once])
+        Snapshot(UNHURRIED).copy([once])
 
 
 def test_a_copy_that_takes_too_long_is_refused(monkeypatch):
@@ -199,7 +202,7 @@ def test_a_copy_that_takes_too_long_is_refused(monkeypatch):
 
 def test_bytes_that_can_change_are_copied():
     original = bytearray(b"a")
-    copied = Snapshot().copy(original)
+    copied = Snapshot(UNHURRIED).copy(original)
     original.append(98)
     assert bytearray(b"a") == copied
 

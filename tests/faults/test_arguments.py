@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import copy
 import dataclasses
 import itertools
 import queue
@@ -477,16 +478,19 @@ def test_f63_what_is_too_large_is_shared_and_noted_once(watch, figure):
     seen = []
     model = served(lambda rows: len(rows), lambda rows: seen.append(rows) or len(rows), runtime)
     rows = list(range(200_000))
-    took = []
+    took, copied = [], []
     for _ in range(50):
         began = time.perf_counter()
         assert 200_000 == model(rows)
         took.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        copy.deepcopy(rows)
+        copied.append(time.perf_counter() - began)
     assert all(each is rows for each in seen)
     (note,) = model.rollout.status().notes
     assert "'list'" in note
     assert "too large" in note
-    assert quantile(took, 0.5) < 0.02
+    assert quantile(took, 0.5) < quantile(copied, 0.5)
     figure("F63", "a list of {size:,} costs {p50:.0f} us at p50, and is noted once in {calls} calls", size=len(rows),
            p50=quantile(took, 0.5) * 1e6, calls=len(took))  # fmt: skip
 

@@ -139,7 +139,10 @@ def test_without_spans_a_transition_is_a_record_in_the_trace_of_whoever_made_it(
     canary = traced.model(lambda x: x, lambda x: x, Canary(["10%", "50%"]))
     with traced.tracer.start_as_current_span("operator") as operator:
         canary.rollout.promote(actor="ann")
-    record = logged.named("rollout.transition")[-1]
+    assert traced.runtime.flush(10.0)
+    (record,) = [
+        each for each in logged.named("rollout.transition") if each.attributes["rollout.transition.action"] == "promote"
+    ]
     assert operator.get_span_context().trace_id == record.trace_id
     assert "0:10%" == record.attributes["rollout.phase.previous"]
 

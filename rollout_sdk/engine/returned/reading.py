@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rollout_sdk.engine.call import Call
-from rollout_sdk.engine.execute import run, run_async
+from rollout_sdk.engine.current import be_current
+from rollout_sdk.engine.execute import failed, run, run_async
 from rollout_sdk.engine.flow import advance
 from rollout_sdk.engine.returned.forms import each, each_async, is_async_iterable, is_iterable
 from rollout_sdk.engine.returned.stage import Run, Stage, go_on, go_on_async
 from rollout_sdk.engine.steps import Flow, Invoke, Result
+from rollout_sdk.engine.tracebacks import shorten
 from rollout_sdk.formatting import class_name
+from rollout_sdk.resilience.interruptions import is_interruption
 
 __all__ = ["AsyncReading", "By", "Either", "Opened", "Reading"]
 
@@ -174,20 +177,47 @@ class Reading(_Read):
 
     def next(self) -> Any:
         """Return the next item."""
-        return self.ask(next, self._stage.source)
+        stage = self._stage
+        if not stage.flows:
+            return self.ask(next, stage.source)
+        be_current(stage.call)
+        try:
+            item = next(stage.source)
+        except BaseException as error:
+            ran = Result(stage.step.variant, 0.0, None, error, is_interruption(error, awaited=False))
+            shorten(error)
+        else:
+            return stage.passed(item)
+        return self.ask(next, stage.source, ran=ran)
 
     def begin(self, by: By | None = None) -> Any:
         """Open the stream with `iter` or a method; if that raises, the control's instead."""
         self._read_by(by)
         return self.ask(self._how, self._stage.model, opens=True)
 
-    def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None, opens: bool = False) -> Any:
-        """Call a method of the stream; if it raises before the first item, continue with the control's stream."""
+    def ask(
+        self,
+        function: Callable[..., Any],
+        *args: Any,
+        thrown: BaseException | None = None,
+        opens: bool = False,
+        ran: Result | None = None,
+    ) -> Any:
+        """Call a method of the stream; if it raises before the first item, continue with the control's stream.
+
+        Args:
+            function: The method.
+            args: Its arguments.
+            thrown: The exception that it throws into the stream.
+            opens: Whether it opens the stream.
+            ran: How it ended, if it has been called already.
+        """
         while True:
             stage = self._stage
-            if stage.ended:
-                return function(*args)
-            ran = run(stage.asked(function, args))
+            if ran is None:
+                if stage.ended:
+                    return function(*args)
+                ran = run(stage.asked(function, args))
             if ran.error is None and opens:
                 stage.source = ran.value
                 stage.step.rest()
@@ -205,6 +235,7 @@ class Reading(_Read):
                 break
             self.replaced = stage.model if any(hasattr(stage.model, name) for name in _CLOSES) else None
             stage = self._stage = self._at(*ended)
+            ran = None
             if opens:
                 args = (stage.model,)
                 continue
@@ -236,18 +267,31 @@ class AsyncReading(_Read):
 
     async def next(self) -> Any:
         """Return the next item."""
-        return await self.ask(anext, self._stage.source)
+        stage = self._stage
+        if not stage.flows:
+            return await self.ask(anext, stage.source)
+        be_current(stage.call)
+        try:
+            item = await anext(stage.source)
+        except BaseException as error:
+            ran = failed(stage.step.variant, 0.0, error)
+        else:
+            return stage.passed(item)
+        return await self.ask(anext, stage.source, ran=ran)
 
-    async def ask(self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None) -> Any:
-        """Call a method of the stream; if it raises before the first item, continue with the control's stream."""
+    async def ask(
+        self, function: Callable[..., Any], *args: Any, thrown: BaseException | None = None, ran: Result | None = None
+    ) -> Any:
+        """As `Reading.ask`."""
         while True:
             stage = self._stage
-            if stage.ended:
-                return await function(*args)
-            try:
-                ran = await run_async(stage.asked(function, args))
-            except GeneratorExit as closing:
-                ran = Result(stage.step.variant, 0.0, None, closing, interrupted=True)
+            if ran is None:
+                if stage.ended:
+                    return await function(*args)
+                try:
+                    ran = await run_async(stage.asked(function, args))
+                except GeneratorExit as closing:
+                    ran = Result(stage.step.variant, 0.0, None, closing, interrupted=True)
             if stage.took(ran).error is None:
                 return ran.value
             if not stage.claim():
@@ -264,7 +308,7 @@ class AsyncReading(_Read):
                 stage.source = each_async(stage.model, self._how)
                 if self._is_iterator:
                     stage.model = stage.source
-            function, args = anext, (stage.source,)
+            function, args, ran = anext, (stage.source,), None
         del stage
         if ended.error is not None:
             with ended:

@@ -64,6 +64,9 @@ _ENDS = (StopIteration, StopAsyncIteration)
 class Stage:
     """Progress of one variant's stream: duration, first item, copies of items, and how it ended."""
 
+    flows = False
+    """Whether items are read without a step of their own: the first was served, and nothing surrounds the others."""
+
     def __init__(self, call: Call, step: Invoke, ran: Result) -> None:
         """Prepare the stage; the clock starts again when the first item is requested."""
         self.call = call
@@ -115,11 +118,16 @@ class Stage:
                 self._let_go()
                 if step.protection is not None and not step.protection.started():
                     step.protection = None
-            if result.kept is not None:
-                result.kept.add(ran.value)
-            if step.protection is not None:
-                ran.value = step.protection.item(ran.value)
+                self.flows = step.span_context is None and step.in_place is None and not self.ended
+            ran.value = self.passed(ran.value)
         return ran
+
+    def passed(self, item: Any) -> Any:
+        """Return an item as it is served; keep a copy for a comparison."""
+        kept, protection = self.result.kept, self.step.protection
+        if kept is not None:
+            kept.add(item)
+        return item if protection is None else protection.item(item)
 
     def turn_to(self, source: Any, reads: str) -> bool:
         """Read another iterator of the same object, if none has been read yet: some streams return a generator from `iter`."""
@@ -134,7 +142,7 @@ class Stage:
             self._open.pop()
         except IndexError:
             return False
-        self.ended = True
+        self.ended, self.flows = True, False
         return True
 
     def end(self, ran: Result, thrown: BaseException | None) -> None:

@@ -77,20 +77,24 @@ class ReturnedStream(Stream):
         self.result.streamed = True
         self._model = ran.value if type(ran.value) is GeneratorType else each(ran.value)
         self._is_collected = is_collected
-        self._is_unread = True
         self.begun()
 
-    def resume(self) -> None:
-        """Run the model to its next item or its end."""
-        is_unread, self._is_unread = self._is_unread, False
-        if is_unread:
-            self.step.go_on()
+    def begin(self) -> None:
+        """Run the model to its first item or its end, unless the consumer closed it or threw into it before."""
+        self.step.go_on()
+        if self.thrown is not None:
+            self.throw()
+        elif not self._is_stopped():
+            self.resume()
+
+    def throw(self) -> None:
+        """Run the model with what the consumer threw."""
         if isinstance(self.thrown, GeneratorExit) and self._is_collected():
             # Released, not closed: other code may hold the returned stream and read on.
             self._model = None
             self._raised(self.thrown, interrupted=True)
-        elif not (is_unread and self.thrown is None and self._is_stopped()):
-            super().resume()
+        else:
+            self.resume()
 
 
 def _generator(call: Call, flow: Flow, step: Invoke, ran: Result, run_again: Run | None) -> Any:
@@ -124,13 +128,16 @@ def _passed_on(call: Call, flow: Flow, step: Invoke, ran: Result, is_collected: 
         stream.received, stream.thrown = received, thrown
         received = thrown = None
         del ran
-        stream.resume()
+        stream.begin()
         while not stream.ended:
             try:
                 stream.received = yield stream.take()
             except BaseException as error:
                 stream.thrown = error
-            stream.resume()
+            if stream.thrown is None:
+                stream.resume()
+            else:
+                stream.throw()
         ended = go_on(call, flow, stream.result)
         del stream
         if isinstance(ended, Result):

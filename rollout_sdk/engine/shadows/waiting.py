@@ -1,7 +1,7 @@
 """The queue between callers and the threads that run shadows: putting something into it hardly ever wakes a thread.
 
 Waking a thread costs a caller more than the rest of a hand-over. A thread that finds the queue empty looks again after a
-millisecond before it rests until somebody rings for it; while one is about to look, nobody rings. A burst of calls, and calls
+millisecond before it rests until a caller wakes it; while one is about to look, no caller does. A burst of calls, and calls
 that come faster than a thousand a second, so pay for a single wake-up; each call of a slower sequence pays for its own.
 """
 
@@ -74,18 +74,18 @@ class Waiting:
         try:
             native_sleep(_LOOKS_AGAIN_AFTER_S)
         finally:
-            # Before it looks: who sees no mark rings.
+            # Before it looks: a caller that sees no mark rings.
             self._about_to_look.pop()
 
     def _rest(self, bell: SimpleQueue[None]) -> None:
-        """Wait until somebody rings."""
+        """Wait until a caller rings."""
         self._resting.append(bell)
         # In this order: what came before the line above has not rung.
         if self._runs:
             try:
                 self._resting.remove(bell)
             except ValueError:
-                # Somebody has taken it, and rings.
+                # A caller has taken it, and rings.
                 pass
             else:
                 return
