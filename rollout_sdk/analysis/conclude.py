@@ -15,7 +15,7 @@ from rollout_sdk.analysis.judged import Judged
 from rollout_sdk.analysis.phrases import because, wants_labels
 from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segment_differences import segment_differences
-from rollout_sdk.analysis.segment_sums import SegmentSums
+from rollout_sdk.analysis.segment_sums import Summed
 from rollout_sdk.analysis.togo import Forecasts, to_go, traffic_of, whole
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict, ServingProcess
 from rollout_sdk.judging import Finding, Verdict
@@ -35,7 +35,7 @@ def conclude(
     found: Judged,
     *,
     lost_share: float = 0.0,
-    sums: SegmentSums | None = None,
+    sums: Summed | None = None,
     forecasts: Forecasts | None = None,
 ) -> RolloutVerdict:
     """What a journal says to do about one rollout, and why.

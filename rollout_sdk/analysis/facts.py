@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from attrs import Factory, frozen
+
+from rollout_sdk.analysis.early import Early
 from rollout_sdk.journal import Journal
 from rollout_sdk.journal.parts import writer_of
 from rollout_sdk.judging import Evidence
@@ -15,6 +18,7 @@ from rollout_sdk.records import Comparison, Decision, RecordedEvent, RoutedEvent
 from rollout_sdk.records.events import identity_of
 
 __all__ = [
+    "Read",
     "add_line",
     "add_outcome_line",
     "compared",
@@ -29,6 +33,21 @@ __all__ = [
 
 _TELL_EVERY = 10_000
 _TIMED = ("decision", "transition")
+
+
+@frozen
+class Read:
+    """How far a journal was read.
+
+    Attributes:
+        seen_s: Time of the last line of each process.
+        early: Outcomes that wait for their calls.
+        served: Rollouts of which calls were read; outcomes of others wait until there are too many.
+    """
+
+    seen_s: dict[str, float] = Factory(dict)
+    early: Early = Factory(Early)
+    served: set[str] = Factory(set)
 
 
 def stands_for(record: Mapping[str, Any]) -> int:
@@ -46,17 +65,18 @@ def in_order(
     journal: Journal,
     key: str | None,
     progress: Callable[[int, int], None] | None,
-    seen_s: dict[str, float] | None = None,
+    before: Read | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rollout's lines by time, of all processes (key None: those of all rollouts).
 
-    Each process wrote its own in the order in which it saw them.
+    Each process wrote its own in the order in which it saw them. Outcomes come after their calls, also of another process.
 
     Of a transition, every process that followed it wrote a line: only the first of them is given.
 
-    `seen_s` is the time of the last line of each process, where some were read before; it is kept up to date.
+    `before` is what was read before of a journal that is read as it is written; it is kept up to date.
     """
-    known_s = {} if seen_s is None else seen_s
+    read = Read() if before is None else before
+    known_s, early = read.seen_s, read.early
     processes: dict[str, list[Path]] = {}
     for path in journal.files:
         processes.setdefault(writer_of(path), []).append(path)
@@ -72,6 +92,8 @@ def in_order(
                     latest = known_s[process] = max(latest, record.get("t", latest))
                 count += 1
                 record.setdefault("t", latest)
+                if record["event"] == "outcome":
+                    latest = known_s[process] = max(latest, early.not_before(record))
                 record["seen_s"], record["seen_by"] = latest, process
                 yield latest, number, count, record
 
@@ -81,13 +103,27 @@ def in_order(
         if progress is not None and count % _TELL_EVERY == 0:
             # Of compressed files, more is read than there is.
             progress(min(journal.bytes, total), total)
-        if record["event"] == "transition" and (change := record.get("id")) is not None:
-            if change in seen:
-                continue
-            seen.add(change)
+        if record["event"] == "transition" and _was_seen(record, seen):
+            continue
+        if record["event"] == "outcome" and early.kept(record):
+            yield from early.too_many()
+            continue
         yield record
+        if record["event"] == "decision":
+            yield from early.came(record)
+    yield from early.end(is_followed=before is not None, served=read.served)
     if progress is not None:
         progress(total, total)
+
+
+def _was_seen(transition: Mapping[str, Any], seen: set[str]) -> bool:
+    """Whether another process wrote of the same change."""
+    change = transition.get("id")
+    if change is None:
+        return False
+    is_known = change in seen
+    seen.add(change)
+    return is_known
 
 
 def _decided(record: Mapping[str, Any]) -> Decision:

@@ -16,9 +16,10 @@ from attrs import define, evolve, field
 
 from rollout_sdk.analysis.bounded import Counts
 from rollout_sdk.analysis.conclude import conclude
-from rollout_sdk.analysis.facts import in_order, stands_for
+from rollout_sdk.analysis.facts import Read, in_order, stands_for
 from rollout_sdk.analysis.judged import Judged, Judges
 from rollout_sdk.analysis.live_preferences import preferences_of
+from rollout_sdk.analysis.live_segments import LiveSegments, RecentCalls
 from rollout_sdk.analysis.outcomes import OVER_THE_LIMIT
 from rollout_sdk.analysis.phase_report import PhaseReport, VariantReport
 from rollout_sdk.analysis.report import CrossedReport, PhaseShares, Report, RolloutReport, SharesReport
@@ -149,11 +150,13 @@ class Live:
         self._journal = Following(folder)
         self._judges = Judges()
         self._rollouts: dict[_Set, _Rollout] = {}
-        self._seen_s: dict[str, float] = {}
+        self._before = Read()
         self._announced = Remembered()
         self._changed: set[_Set] = set()
         self._reports: dict[_Set, RolloutReport] = {}
         self._forecasts: dict[_Set, Forecasts] = {}
+        self._recent = RecentCalls()
+        self._segments: dict[_Set, LiveSegments] = {}
         self._left_out = 0
         self._labels: OrderedDict[Pair, Label] = OrderedDict()
 
@@ -168,8 +171,9 @@ class Live:
         Args:
             progress: Called with the bytes read so far, and with how many there are; of use in the first reading only.
         """
-        before = self._journal.lines
-        for record in in_order(self._journal, None, progress, self._seen_s):
+        before, has_more = self._journal.lines, False
+        for record in in_order(self._journal, None, progress, self._before):
+            has_more = True
             # The same change, announced by a process whose lines were read later.
             if record["event"] == "transition" and self._is_announced(record.get("id")):
                 continue
@@ -182,12 +186,17 @@ class Live:
                 self._left_out += 1
                 continue
             self._changed.add(which)
+            if record["event"] == "decision":
+                self._before.served.add(record["rollout"])
             one = self._rollouts.get(which) or self._rollouts.setdefault(which, _Rollout())
             if "replaced" in record and (former := self._rollouts.get((which[0], record["replaced"]))) is not None:
                 former.is_replaced = True
                 self._changed.add((which[0], record["replaced"]))
             one.take(record)
-        return self._journal.lines != before
+            if (found := self._judges.found[which]).segments:
+                segments = self._segments.get(which) or self._segments.setdefault(which, LiveSegments(self._recent))
+                segments.take(record, found)
+        return has_more or self._journal.lines != before
 
     def _is_announced(self, change: str | None) -> bool:
         if change is None:
@@ -206,7 +215,9 @@ class Live:
             found.glance()
             report = _reported(which, described, found)
             forecasts = self._forecasts.get(which) or self._forecasts.setdefault(which, Forecasts())
-            verdict = conclude(report, found, lost_share=lost_share, forecasts=forecasts)
+            if (segments := self._segments.get(which)) is not None:
+                segments.look(found)
+            verdict = conclude(report, found, lost_share=lost_share, sums=segments, forecasts=forecasts)
             self._reports[which] = evolve(report, verdict=verdict)
         self._changed.clear()
         return Report(

@@ -26,6 +26,7 @@ _MOST_EXPLORATORY = 5
 _MOST_SEGMENTS = 5
 _MOST_TRANSITIONS = 6
 _FORMER = ("replaced",)
+_ENDED = ("aborted",)
 _BETTER: dict[str, str] = {"PASS": "good enough", "FAIL": "significantly worse", "FUTILE": "less than worth having"}
 
 Style = Callable[[str, Headline], str]
@@ -37,12 +38,12 @@ def _uncoloured(text: str, _: Headline) -> str:
 
 
 def ordered(report: Report) -> list[RolloutReport]:
-    """The rollouts with a verdict, the one that needs a person first; those that were replaced come last."""
+    """The rollouts with a verdict, the one that needs a person first; those that a person ended, or replaced, come last."""
     known = [each for each in report.rollouts if each.verdict is not None and each.phases]
 
-    def need(each: RolloutReport) -> tuple[bool, int, str]:
+    def need(each: RolloutReport) -> tuple[bool, bool, int, str]:
         assert each.verdict is not None
-        return each.status in _FORMER, _RANK[each.verdict.headline], each.rollout
+        return each.status in _FORMER, each.status in _ENDED, _RANK[each.verdict.headline], each.rollout
 
     return sorted(known, key=need)
 

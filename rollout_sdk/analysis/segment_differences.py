@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from rollout_sdk.analysis.judged import Judged
-from rollout_sdk.analysis.segment_sums import Asked, SegmentSums
+from rollout_sdk.analysis.segment_sums import Asked, Summed
 from rollout_sdk.analysis.segments import SegmentDifference
 from rollout_sdk.analysis.verdict import Kind
 from rollout_sdk.judging.e_values import MIN_EVENTS, MIN_UNITS
@@ -37,7 +37,7 @@ def asked_of(found: Judged) -> Asked | None:
     return Asked(found.segments, {name: each for name, each in recorded.items() if each.per != "list"}, found.now_s)
 
 
-def segment_differences(found: Judged, sums: SegmentSums, candidates: Sequence[str]) -> tuple[SegmentDifference, ...]:
+def segment_differences(found: Judged, sums: Summed, candidates: Sequence[str]) -> tuple[SegmentDifference, ...]:
     """Every metric of every candidate in every segment that has calls of both arms.
 
     Each is a bet that the metric differs in this segment, by the judge's own estimate and standard error. Of K of them, e-BH
@@ -70,7 +70,7 @@ _Row = tuple[SegmentDifference, Mapping[str, Any] | None, float]
 """A difference, the numbers of its interval (None while there is too little), and the effect that its test is tuned to."""
 
 
-def _rows(found: Judged, asked: Asked, sums: SegmentSums, candidates: Sequence[str]) -> Iterator[_Row]:
+def _rows(found: Judged, asked: Asked, sums: Summed, candidates: Sequence[str]) -> Iterator[_Row]:
     criteria: list[Criterion | None] = [*asked.criteria.values(), None]
     split = [(name, value) for name, listed in asked.segments.items() for value in (*listed, OTHER)]
     control, declared = found.course.control, {each.metric for each in found.course.criteria.all}
@@ -101,7 +101,7 @@ def _row(
     candidate: str,
     criterion: Criterion | None,
     part: StratifiedBuckets,
-    sums: SegmentSums,
+    sums: Summed,
     scale: float,
     kind: Kind,
 ) -> _Row:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any, NamedTuple, Protocol
 
 from attrs import Factory, define, frozen
 
@@ -19,7 +19,7 @@ from rollout_sdk.plan import ERROR_RATE, Criterion
 from rollout_sdk.plan.checks import OTHER
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Asked", "SegmentSums", "SplitCall", "Timed", "counts"]
+__all__ = ["Asked", "Segment", "SegmentSums", "SplitCall", "Summed", "Timed", "counts", "has_failed"]
 
 Segment = tuple[str, str]
 """An attribute, and one of its values."""
@@ -58,6 +58,21 @@ class Asked:
         ]
 
 
+class Summed(Protocol):
+    """What differences by segment are made of."""
+
+    @property
+    def units(self) -> Mapping[tuple[Segment, str], Sized]:
+        """Units by segment and arm."""
+
+    @property
+    def others(self) -> Mapping[tuple[Segment, str], int]:
+        """For each segment and metric, values that are not 0 or 1, and further values of a call."""
+
+    def of(self, segment: Segment, criterion: Criterion | None) -> StratifiedBuckets:
+        """Values and weights of a metric in a segment; None: of the errors."""
+
+
 class SplitCall(NamedTuple):
     """What of an analysed call counts in its segments."""
 
@@ -77,7 +92,7 @@ class SplitCall(NamedTuple):
         if not segments or not counts(record):
             return None
         where = record["phase"], record["variant"], record.get("bucket", 0), record.get("t", 0.0)
-        return cls(segments, *where, stands_for(record), cluster, _failed(record))
+        return cls(segments, *where, stands_for(record), cluster, has_failed(record))
 
 
 def counts(record: Mapping[str, Any]) -> bool:
@@ -89,7 +104,8 @@ def counts(record: Mapping[str, Any]) -> bool:
     return not (record.get("unmeasured") is not None and withheld is None and runs and runs[0][2] is None)
 
 
-def _failed(record: Mapping[str, Any]) -> bool:
+def has_failed(record: Mapping[str, Any]) -> bool:
+    """Return whether a call's own variant failed, or was withheld."""
     runs = record.get("runs", ())
     return record.get("withheld") is not None or (bool(runs) and runs[0][2] is not None and not record.get("answered", False))
 

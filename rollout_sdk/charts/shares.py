@@ -106,11 +106,13 @@ def _marked(marks: Sequence[Mark], xs: Scale, top: float) -> list[Markup]:
     for each in marks:
         x = xs(each.time_s)
         drawn.append(line(x, top - 6, x, BOTTOM, "mark"))
-        width = 6.2 * len(each.action)
-        start = min(max(x - width / 2, _LEFT), RIGHT - width)
-        if start >= free:
-            drawn.append(label(start, top - 9, each.action, class_="tick"))
-            free = start + width + _BETWEEN
+        for said in (f"{each.action}, {each.actor}", each.action) if each.actor else (each.action,):
+            width = 6.2 * len(said)
+            start = min(max(x - width / 2, _LEFT), RIGHT - width)
+            if start >= free:
+                drawn.append(label(start, top - 9, said, class_="tick"))
+                free = start + width + _BETWEEN
+                break
     return drawn
 
 

@@ -23,7 +23,7 @@ from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.dashboard.operating import change, forms
 from rollout_sdk.dashboard.sessions import Session, Sessions
 from rollout_sdk.exceptions import ConfigurationError, ConflictError, RolloutError, StoreError
-from rollout_sdk.page import STYLE_SHEET, document
+from rollout_sdk.page import AFTER_EFFECTS, STYLE_SHEET, document
 
 __all__ = ["LOCAL_HOSTS", "application"]
 
@@ -73,7 +73,7 @@ def application(
         Route("/audit/{key:path}", app.audit),
         Route("/audit", app.label, methods=["POST"]),
     ]
-    return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)])
+    return Starlette(routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers={404: app.missing})
 
 
 class _Dashboard:
@@ -102,10 +102,19 @@ class _Dashboard:
             return self._page(request, "Not found", body, 404, live=live)
         session = self._session(request)
         if session is not None and self._store is not None:
-            body = join([body, await run_in_threadpool(_forms, self._store, key, session)])
+            # Whoever is to stop a rollout must not look for the button.
+            head, place, rest = body.partition(AFTER_EFFECTS)
+            found = await run_in_threadpool(_forms, self._store, key, session)
+            body = join([Markup(head), found, Markup(rest)] if place else [body, found])
         if session is not None and self._answers is not None:
             body = join([body, await run_in_threadpool(_pairs, self._answers, key, session)])
         return self._page(request, key, body, live=live)
+
+    async def missing(self, request: Request, error: Exception) -> Response:
+        """A page that does not exist."""
+        del error
+        body = join([element("h1", text("Not found")), _sentence("There is no such page.")])
+        return self._page(request, "Not found", body, 404)
 
     async def _made(self, key: str | None) -> Markup | None:
         """The page of a rollout, or the list: one thread makes it, and none is needed when it is made."""

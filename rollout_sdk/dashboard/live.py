@@ -202,7 +202,7 @@ class LivePages:
             # Before the journal is read, nothing is known of any rollout.
             return None if self._report is not None else join([element("h1", text(key)), *self._notes()])
         parts = self._notes()
-        parts += [rollout_page(each) for each in _current_first(sets)[:1]]
+        parts += [rollout_page(each, has_place=True) for each in _current_first(sets)[:1]]
         if not sets:
             parts.append(element("h1", text(key)))
             parts.append(element("p", text("The journal has no call of it.")))

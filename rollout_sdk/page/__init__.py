@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from rollout_sdk.page.document import STYLE_SHEET, document
 from rollout_sdk.page.report import as_html
-from rollout_sdk.page.rollout import rollout_page
+from rollout_sdk.page.rollout import AFTER_EFFECTS, rollout_page
 
-__all__ = ["STYLE_SHEET", "as_html", "document", "rollout_page"]
+__all__ = ["AFTER_EFFECTS", "STYLE_SHEET", "as_html", "document", "rollout_page"]

@@ -126,7 +126,15 @@ def _courses(verdict: RolloutVerdict) -> Iterator[Chart]:
             continue
         drawn += 1
         written = _points if each.unit in ("share", "preference") else _percent if each.unit == "ratio" else _plain
-        yield sequence(f"{_named(each, verdict)} over time", points, written=written)
+        yield sequence(f"{_named(each, verdict)} over time", points, written=written, limit=_limit(each), limit_name="decides")
+
+
+def _limit(each: Difference) -> float | None:
+    """The difference that the interval of a recorded metric must not hold: beyond it, a gate passes, or a guardrail is held."""
+    margin, worse = each.numbers.get("margin"), each.numbers.get("worse")
+    if not each.decides or margin is None or worse is None:
+        return None
+    return float(worse * margin)
 
 
 def _evidence(verdict: RolloutVerdict) -> Iterator[Chart]:
@@ -310,4 +318,6 @@ def _share(value: float) -> str:
 
 
 def _seconds(value: float) -> str:
+    if value < 1e-5:
+        return f"{value * 1e6:.3g} µs"
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

@@ -12,7 +12,7 @@ from rollout_sdk.charts import Markup, element, join, text
 from rollout_sdk.formatting import duration, number, percent, when
 from rollout_sdk.page.pictures import pictures
 
-__all__ = ["badge", "effects", "headline", "history", "meta", "rollout_page", "unbroken"]
+__all__ = ["AFTER_EFFECTS", "badge", "effects", "headline", "history", "meta", "rollout_page", "unbroken"]
 
 _TONES: dict[Headline, str] = {"SHIP": "good", "DO NOT SHIP": "bad", "CHECK": "bad", "WAIT": "unsure"}
 _MOST_ROWS = 4
@@ -24,12 +24,17 @@ _WORDS = {
 }
 
 
-def rollout_page(report: RolloutReport, *, level: int = 1) -> Markup:
+AFTER_EFFECTS = element("div", data_name="after-effects")
+"""A place on a rollout's page, for what must be seen without scrolling."""
+
+
+def rollout_page(report: RolloutReport, *, level: int = 1, has_place: bool = False) -> Markup:
     """All of one rollout.
 
     Args:
         report: The rollout.
         level: Level of its heading, for a page with several.
+        has_place: Whether `AFTER_EFFECTS` is on it.
     """
     verdict = report.verdict
     if verdict is None:
@@ -40,6 +45,7 @@ def rollout_page(report: RolloutReport, *, level: int = 1) -> Markup:
         [
             headline(report, verdict, level=level),
             effects(verdict),
+            AFTER_EFFECTS if has_place else Markup(""),
             _checks(verdict.checks),
             element("div", *(each.html() for each in pictures(report, verdict)), class_="charts"),
             _numbers(verdict),
@@ -81,8 +87,7 @@ def meta(report: RolloutReport, verdict: RolloutVerdict) -> Markup:
     units = sum(verdict.units.values())
     if units:
         parts.append(f"{number(units)} units")
-    facts = [element("span", text(f"{each} ·" if number < len(parts) else each)) for number, each in enumerate(parts, 1)]
-    return element("p", join(facts, Markup(" ")), class_="muted facts")
+    return element("p", join((element("span", text(each)) for each in parts), Markup(" ")), class_="muted facts")
 
 
 def _sentence(said: str) -> str:

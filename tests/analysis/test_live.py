@@ -181,6 +181,7 @@ def entries(root):
 def test_memory_does_not_grow_with_calls_and_outcomes(tmp_path, monkeypatch):
     # What is kept of the latest is full after a few thousand calls here, and not after a million.
     monkeypatch.setattr("rollout_sdk.analysis.live._LATEST", 100)
+    monkeypatch.setattr("rollout_sdk.analysis.early._MOST_CALLS", 100)
     monkeypatch.setattr("rollout_sdk.judging.outcome_evidence.Remembered", partial(Remembered, 200))
     runtime = Runtime(journal=tmp_path, key=b"k" * 16)
     model = rollout(candidate=answer, strategy=STRATEGIES["ab"](), unit="unit", key="m", effects="read", runtime=runtime)(

@@ -10,18 +10,21 @@ import pytest
 from attrs import asdict
 
 from rollout_sdk import ABTest, Gate, Guardrail, Runtime, rollout
-from rollout_sdk.analysis import as_screen, as_text, summarise
+from rollout_sdk.analysis import as_screen, as_text, early, live_segments, summarise
 from rollout_sdk.analysis.compact import compact
 from rollout_sdk.analysis.gather import gather
 from rollout_sdk.analysis.judged import Judged, judged
+from rollout_sdk.analysis.live import Live
 from rollout_sdk.analysis.reduced import gather_reduced
 from rollout_sdk.analysis.segment_differences import asked_of, segment_differences
 from rollout_sdk.analysis.segment_sums import SegmentSums
+from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.journal import Journal
 from rollout_sdk.page import as_html
 from rollout_sdk.stats import StratifiedBuckets
 from tests.analysis.random_journals import random_journal
 from tests.analysis.test_wiring import by_unit
+from tests.waiting import until
 
 SPLIT = {"country": ["NL", "DE"], "is_member": [True]}
 
@@ -33,7 +36,7 @@ class Clock:
         return int(self.now_s * 10**9)
 
 
-def lived(folder, seed, calls=150):
+def lived(folder, seed, calls=150, users=60):
     """A journal with random calls and outcomes, some of them late, repeated, or of a batch."""
     rng, clock = random.Random(seed), Clock()
     strategy = ABTest(
@@ -57,7 +60,7 @@ def lived(folder, seed, calls=150):
     ids, owner = [], {}
     for _ in range(calls):
         clock.now_s += rng.expovariate(1)
-        user, country, is_member = rng.randrange(60), rng.choice(["NL", "DE", "FR", None]), rng.random() < 0.5
+        user, country, is_member = rng.randrange(users), rng.choice(["NL", "DE", "FR", None]), rng.random() < 0.5
         ids.append(model.rollout.route(user, country, is_member).decision.id)
         owner[ids[-1]] = model
         if rng.random() < 0.02:
@@ -314,3 +317,80 @@ def test_findings_are_false_as_rarely_as_was_allowed():
     assert false <= 0.05 + 3 * 0.1 / math.sqrt(400)
     assert any_ <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
     assert power > 0.5
+
+
+# Live
+
+
+def of_another_process(path, line):
+    """Where a line of a journal would be, had another process recorded the outcomes."""
+    return path.name.replace("events-", "events-other-") if b'"event":"outcome"' in line else path.name
+
+
+def said_live(source, folder, pieces, *, apart=False, ahead=0):
+    """What the lines of a journal say when they are read while they are written.
+
+    With `apart`, another process has recorded the outcomes; so many pieces of them are there before their calls.
+    """
+    (path,) = source.glob("events-*.jsonl")
+    lines = path.read_bytes().splitlines(keepends=True)
+    live, size = Live(folder), -(-len(lines) // pieces)
+    for piece in range(pieces + ahead):
+        for number, line in enumerate(lines):
+            name = of_another_process(path, line) if apart else path.name
+            if number // size == (piece if name != path.name else piece - ahead):
+                with (folder / name).open("ab") as file:
+                    file.write(line)
+        live.read()
+        live.report()
+    return live, {each.rollout: each.verdict for each in live.report().rollouts}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "how", [{}, {"apart": True}, {"apart": True, "ahead": 2}], ids=["one process", "outcomes of another", "before their calls"]
+)
+def test_the_live_page_says_of_segments_what_the_report_says(tmp_path, seed, how):
+    source, folder = tmp_path / "source", tmp_path / "live"
+    folder.mkdir()
+    lived(source, seed, calls=1_500, users=2_000)
+    _, said = said_live(source, folder, 7, **how)
+    report = {each.rollout: each.verdict for each in summarise(folder).rollouts}
+    assert any(each.low is not None for each in report["one"].segments)
+    assert said.keys() == report.keys()
+    for key, verdict in report.items():
+        assert [] == differing(said[key].segments, verdict.segments)
+        assert totals(verdict) == pytest.approx(totals(said[key]), rel=1e-9)
+        assert verdict.outcomes == said[key].outcomes
+
+
+def totals(verdict):
+    """What a verdict has counted of each metric."""
+    return {
+        f"{each.metric} {name}": getattr(each, name)
+        for each in verdict.differences
+        for name in ("control_total", "control_count", "value_total", "value_count")
+        if getattr(each, name) is not None
+    }
+
+
+def test_the_live_page_remembers_the_latest_calls_and_the_latest_outcomes_without_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(live_segments, "_MOST_CALLS", 20)
+    monkeypatch.setattr(live_segments, "_MOST_EARLY", 10)
+    source, folder = tmp_path / "source", tmp_path / "live"
+    folder.mkdir()
+    lived(source, 1)
+    # Outcomes of calls that are not there.
+    (path,) = source.glob("events-*.jsonl")
+    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"country":"NL"' not in line))
+    live, _ = said_live(source, folder, 3)
+    for _ in range(early._READINGS):
+        live.read()
+    assert len(live._recent.calls) == 20
+    assert len(live._recent.early) == 10
+
+
+def test_the_live_page_has_a_chart_of_segments(tmp_path):
+    lived(tmp_path, 2, calls=1_500, users=2_000)
+    with LivePages(tmp_path, every_s=0.05) as pages:
+        until(lambda: "click by segment" in (pages.rollout("one") or ""), 120.0)

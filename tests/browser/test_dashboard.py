@@ -6,13 +6,13 @@ import pytest
 
 from rollout_sdk.control.stored import StoredRollout
 
-from .conftest import TOKEN, dashboard, line_of
+from .conftest import TOKEN, axe, dashboard, line_of
 
 pytestmark = pytest.mark.browser
 
 
-def logged_in(window, address):
-    page = window()
+def logged_in(window, address, *size, **options):
+    page = window(*size, **options)
     page.goto(f"{address}login")
     page.get_by_label("You").fill("ann")
     page.get_by_label("Token").fill(TOKEN)
@@ -52,6 +52,38 @@ def test_an_abort_reaches_the_process_that_serves(window, service):
         with StoredRollout(store, "shop.rank") as rollout:
             last = rollout.history()[-1]
         assert (last["action"], last["actor"]) == ("abort", "ann")
+
+
+def test_every_page_passes_the_rules_of_accessibility_and_fits(window, service):
+    source = axe()
+    if source is None:
+        pytest.skip("needs axe-core from npm: make test-browser installs it")
+    _, journal, store = service
+    with dashboard(journal, "--store", store, "--operate") as (address, _):
+        for size in ((1280, 800), (390, 844)):
+            for scheme in ("light", "dark"):
+                page = logged_in(window, address, *size, color_scheme=scheme, bypass_csp=True)
+                for path in ("", "rollout/shop.rank", "rollout/unknown", "nowhere", "login"):
+                    page.goto(f"{address}{path}")
+                    page.locator("h1").first.wait_for()
+                    for each in page.locator(".operate summary, details.block > summary").all():
+                        each.click()
+                    page.evaluate(source)
+                    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'best-practice']})")
+                    wrong = [(each["id"], [node["html"][:120] for node in each["nodes"][:3]]) for each in found["violations"]]
+                    assert (path, []) == (path, wrong)
+                    overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                    assert page.evaluate(overflow) <= 0, path
+
+
+def test_the_button_that_aborts_is_seen_without_scrolling(window, service):
+    _, journal, store = service
+    with dashboard(journal, "--store", store, "--operate") as (address, _):
+        for size in ((1280, 800), (390, 844)):
+            page = logged_in(window, address, *size)
+            page.goto(f"{address}rollout/shop.rank")
+            box = page.locator("summary", has_text="Abort").bounding_box()
+            assert box["y"] + box["height"] <= size[1]
 
 
 def test_who_has_a_wrong_token_sees_no_button(window, service):

@@ -53,6 +53,26 @@ def page_file(journal, tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory):
+    """A page with names as long as they come, and with segments."""
+    folder = tmp_path_factory.mktemp("long")
+    runtime, draw = Runtime(journal=folder, key=b"k" * 16), random.Random(1)
+    strategy = ABTest(0.5, gates=[Gate("purchase_within_a_week", mde=0.05)], segments={"country": ["Netherlands", "Germany"]})
+    model = rollout(
+        candidate=lambda unit, country: "v2",
+        strategy=strategy,
+        unit="unit",
+        key="shop.search_results_ranking_experiment_of_november",
+        runtime=runtime,
+    )(lambda unit, country: "v1")
+    for number in range(1_000):
+        decision = model.rollout.route(f"u{number}", draw.choice(["Netherlands", "Germany", "France"])).decision
+        model.rollout.record("purchase_within_a_week", float(draw.random() < 0.2), decision_id=decision.id)
+    runtime.close()
+    return folder
+
+
 def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
@@ -91,6 +111,17 @@ class TestTheReport:
             page.keyboard.press("Enter")
             assert charts.nth(number).locator("table").is_visible()
         assert overflow(page) <= 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_long_names_fit(window, long_names, tmp_path, size):
+    path = tmp_path / "report.html"
+    path.write_text(as_html(summarise(long_names)), encoding="utf-8")
+    page = window(*SIZES[size])
+    page.goto(path.as_uri())
+    assert overflow(page) <= 0
+    effects = page.locator(".effects").first
+    assert effects.evaluate("box => box.scrollWidth - box.clientWidth") <= 0
 
 
 class TestOneFile:

@@ -5,11 +5,20 @@ from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.dashboard.app import application
 from rollout_sdk.dashboard.sessions import Sessions
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.page import AFTER_EFFECTS
 
 from .conftest import HOME, TOKEN, fields_of
 
 
 class TestWhoKnowsTheToken:
+    def test_finds_the_buttons_before_the_charts_and_who_does_not_finds_none(self, operator, pages):
+        made = f'<h1>shop.rank</h1>{AFTER_EFFECTS}<div class="charts"></div>'
+        pages.rollout = lambda key: made
+        page = operator.get("/rollout/shop.rank").text
+        assert page.index("</h1>") < page.index("Abort now") < page.index('class="charts"')
+        operator.post("/logout")
+        assert made in operator.get("/rollout/shop.rank").text
+
     def test_aborts_with_a_click_and_a_confirmation(self, operator, look, history):
         fields = fields_of(operator.get("/rollout/shop.rank"), "abort")
         answer = operator.post("/operate", data={**fields, "reason": "complaints from France"})

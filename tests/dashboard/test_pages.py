@@ -59,6 +59,13 @@ def test_an_unknown_rollout_is_not_found_and_shown_as_text(reader):
     assert "&lt;script&gt;alert" in answer.text
 
 
+def test_a_page_that_does_not_exist_looks_like_the_others(reader):
+    answer = reader.get("/nowhere")
+    assert answer.status_code == 404
+    assert "There is no such page." in answer.text
+    assert '<a href="/">Rollouts</a>' in answer.text
+
+
 def test_a_key_may_have_slashes(reader, pages):
     pages.keys.append("a/b c?d#e")
     assert "a/b c?d#e" in reader.get("/rollout/a%2Fb%20c%3Fd%23e").text
