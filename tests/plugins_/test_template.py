@@ -38,7 +38,9 @@ def test_nothing_of_the_template_is_left_in_a_renamed_copy(copy):
     assert {path.relative_to(copy).parts[0] for path in files} == {
         "README.md", "pyproject.toml", "rollout_sdk_acme_rank", "tests",
     }  # fmt: skip
-    left = [path.name for path in files if path.suffix != ".md" and re.search(r"\btemplate\b|_template|to copy", path.read_text())]
+    left = [
+        path.name for path in files if path.suffix != ".md" and re.search(r"\btemplate\b|_template|to copy", path.read_text())
+    ]
     assert left == []
 
 
