@@ -4,7 +4,7 @@
 
 Writes a journal of an A/B test (half as many outcomes as calls, Pareto-distributed activity), and summarises it: the JSON lines
 in the database, and the same after compaction; `bare` is a GROUP BY in DuckDB with the same join of outcomes to calls, which
-returns only calls and sums by arm and metric. Ratios are of processor time; memory is the peak of a separate process. With
+returns only calls and sums by arm and metric. Ratios are of processor time; memory is the peak of a separate process.
 `report` is the whole report with its verdict, and `tables` are its tables alone. With `--python`, the Python reader makes the
 tables, too, and with `--spark`, Spark on the processors of this machine. With `--direct`, there are no JSON lines and no whole
 reports: `large_journal.py` writes what compaction would write for the tables.
