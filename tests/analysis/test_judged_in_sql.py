@@ -89,7 +89,7 @@ class Written:
     least = 0
 
     def call(self, now_s):
-        rng, process = self.rng, self.rng.randrange(len(self.files))
+        rng, process = self.rng, self.rng.randrange(len(self.files) if self.recorder is None else self.recorder)
         unit = rng.randrange(self.units) * 11400714819323198485 & (1 << 64) - 1
         variant = "v2" if (unit >> 32) / 2**32 < self.shares["v2"] else "control"
         self.number += 1
@@ -241,7 +241,7 @@ def test_an_outage_of_the_control_is_judged_line_by_line(tmp_path):
 
 def test_outcomes_that_another_process_recorded_before_their_calls_were_read_are_judged_line_by_line(tmp_path):
     with pytest.raises(IrreducibleError):
-        by_sums(Written(tmp_path / "journal", 1, calls=300, recorder=0).close())
+        by_sums(Written(tmp_path / "journal", 1, calls=300, recorder=2).close())
 
 
 def test_calls_that_come_minutes_late_are_judged_line_by_line(tmp_path):
