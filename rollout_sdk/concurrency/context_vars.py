@@ -1,12 +1,11 @@
-"""Changes to a thread's context that are safe against interruption by code running in the same thread.
+"""Changes to a thread's context, none of which is made by code that the garbage collector runs.
 
 Before Python 3.12, an allocation can trigger a garbage collection, even within `ContextVar.set`. Code that then runs in the
-same thread (a finaliser, a collector callback, the handler of a pending signal) and sets a variable frees memory that the
-interrupted `set` goes on to read: a segmentation fault (https://github.com/python/cpython/issues/148891). So code of this
-package that runs during one of its own changes makes no further change.
-
-A mark of every change would cost as much as the change. Instead, a callback of the collector looks, each time that garbage is
-collected, whether it interrupts one.
+same thread (a finaliser, the end of an abandoned stream, a collector callback, the handler of a pending signal) and sets a
+variable frees memory that the interrupted `set` goes on to read: wrong values, a MemoryError, or a segmentation fault
+(https://github.com/python/cpython/issues/148891). Whether a collection interrupts a `set` cannot be known: that of the
+application or of its event loop looks like any other call. So code of this package that runs while garbage is collected in its
+thread changes no context but copies of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ from __future__ import annotations
 import contextvars
 import gc
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
-from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from opentelemetry import context as telemetry
+
+from rollout_sdk.concurrency.threads import native_ident
 
 __all__ = [
     "CallerContext",
@@ -29,11 +28,8 @@ __all__ = [
     "alone",
     "alone_with",
     "attach",
-    "changes",
     "collected",
-    "copy_context",
     "detach",
-    "here",
 ]
 
 P = ParamSpec("P")
@@ -42,58 +38,33 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-class _Mark:
-    """Of one thread.
-
-    Attributes:
-        inside: None, except while garbage is collected within a change of the context; then what code that runs there uses.
-    """
-
-    __slots__ = ("inside",)
-
-    def __init__(self) -> None:
-        self.inside: tuple[Any, ...] | None = None
-
-
-class _Here(threading.local):
-    def __init__(self) -> None:
-        # Reading an attribute of a thread's own is cheap, writing one is not.
-        self.mark = _Mark()
-
-
-here = _Here()
-
-
 class _Collected:
-    """Of the process.
+    """The collection under way: one at a time in a process, in the thread whose allocation began it.
 
     Attributes:
-        inside: Whether, in any thread, garbage is being collected within a change of a context.
+        inside: Whether garbage is being collected, in any thread.
+        thread: The id of that thread.
+        calls: The calls under way in code that the collector runs, outermost first.
     """
 
-    __slots__ = ("inside",)
+    __slots__ = ("calls", "inside", "thread")
 
     def __init__(self) -> None:
         self.inside = False
+        self.thread = 0
+        self.calls: tuple[Any, ...] = ()
+
+    def here(self) -> bool:
+        """Whether garbage is being collected in this thread."""
+        return self.inside and self.thread == native_ident()
 
 
 collected = _Collected()
-_CHANGING: set[CodeType] = set()
-"""Code that changes a context, directly or by what it calls."""
-_MOST_FRAMES = 8
-"""How deep a change calls: OpenTelemetry's and structlog's own functions lie between."""
-
-
-def changes(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorate a function that changes a context itself; it has to do it by `alone` where `collected.inside` is true."""
-    _CHANGING.add(function.__code__)
-    return function
 
 
 def _watch() -> None:
-    """Notice when garbage is collected within a change. The functions have all they need: they run until the very end."""
-    callbacks, changing, mine, everywhere = gc.callbacks, _CHANGING, here, collected
-    frame_of, depth = sys._getframe, _MOST_FRAMES  # noqa: SLF001 - there is no other way to ask
+    """Notice when garbage is collected. The functions have all they need: they run until the very end."""
+    callbacks, collection, this_thread = gc.callbacks, collected, native_ident
 
     def first(phase: str, _: dict[str, int]) -> None:
         if phase != "start":
@@ -102,20 +73,12 @@ def _watch() -> None:
             # A callback that was added since runs before the end of the collection, too.
             callbacks.remove(last)
             callbacks.append(last)
-        frame: FrameType | None = frame_of().f_back
-        for _step in range(depth):
-            if frame is None:
-                return
-            if frame.f_code in changing:
-                mine.mark.inside = ()
-                everywhere.inside = True
-                return
-            frame = frame.f_back
+        collection.thread, collection.calls = this_thread(), ()
+        collection.inside = True
 
     def last(phase: str, _: dict[str, int]) -> None:
-        if phase == "stop" and everywhere.inside:
-            everywhere.inside = False
-            mine.mark.inside = None
+        if phase == "stop":
+            collection.inside, collection.calls = False, ()
 
     callbacks.insert(0, first)
     callbacks.append(last)
@@ -126,16 +89,16 @@ if sys.version_info < (3, 12):
 
 
 def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | U]:
-    """Protect a change of the context from interruption by this package; during another change, run `otherwise` instead."""
+    """Make a change of the context, or run `otherwise` while garbage is collected in this thread."""
     if sys.version_info >= (3, 12):
         return change
 
     def changed(*args: P.args, **kwargs: P.kwargs) -> T | U:
-        if collected.inside and here.mark.inside is not None:
+        if collected.inside and collected.here():
             return otherwise(*args, **kwargs)
         return change(*args, **kwargs)
 
-    return changes(changed)
+    return changed
 
 
 def alone_with(change: Callable[[A], T], otherwise: Callable[[A], U]) -> Callable[[A], T | U]:
@@ -144,11 +107,11 @@ def alone_with(change: Callable[[A], T], otherwise: Callable[[A], U]) -> Callabl
         return change
 
     def changed(argument: A) -> T | U:
-        if collected.inside and here.mark.inside is not None:
+        if collected.inside and collected.here():
             return otherwise(argument)
         return change(argument)
 
-    return changes(changed)
+    return changed
 
 
 def _nothing(_: Any) -> None:
@@ -214,6 +177,5 @@ class CallerContext:
         return type(None), ()
 
 
-copy_context = alone(contextvars.copy_context, contextvars.copy_context)
 attach = alone(_attach, _nothing)
 detach = alone(_detach, _nothing)

@@ -7,15 +7,14 @@ runs. Only libraries that the application has already imported are looked at.
 
 from __future__ import annotations
 
-import contextvars
 import decimal
 import sys
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from copy import copy
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from rollout_sdk.concurrency.context_vars import alone, changes, collected, copy_context, here
+from rollout_sdk.concurrency.context_vars import alone
 from rollout_sdk.concurrency.threads import imported
 
 if TYPE_CHECKING:
@@ -158,13 +157,9 @@ def _put(numbers: decimal.Context, values: decimal.Context) -> None:
             setattr(numbers, name, value)
 
 
-@changes
 def own_context() -> Context:
     """Copy the current context, including its decimal context, for a run beside the caller."""
-    # As `alone` protects a change: in one function, because it runs for every shadow.
-    if collected.inside and here.mark.inside is not None:
-        return copy_context()
-    context = contextvars.copy_context()
+    context = copy_context()
     numbers = context.get(_DECIMAL)
     if numbers is not None:
         context.run(_DECIMAL.set, numbers.copy())
@@ -187,7 +182,7 @@ def _nothing(*_: object) -> None:
 
 take_over = alone(_take_over, _nothing)
 """Apply the variables that a candidate set in its own task's context to the current context."""
-# While another change of the context is under way, nothing can be reverted.
+# While garbage is collected, nothing can be reverted.
 restore = alone(_restore, _nothing)
 """Revert a failed candidate's changes; `earlier` lists the changes it made before it last suspended.
 

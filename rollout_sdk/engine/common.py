@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import asdict, define, field
 
 from rollout_sdk.assignment import INTERVAL, LONGEST_ID, canonical
-from rollout_sdk.concurrency.context_vars import changes, collected
+from rollout_sdk.concurrency.context_vars import collected
 from rollout_sdk.concurrency.forking import fresh_bits, fresh_random, notice_fork, same_process
 from rollout_sdk.engine.ambient import Around, look
 from rollout_sdk.engine.arguments import Named
@@ -318,7 +318,6 @@ class Common:
         )
         return plan if is_calm and plan.arms else None
 
-    @changes
     def begin(  # noqa: C901, PLR0912, PLR0915 - one frame, as the flow: each function more costs a tenth of the call
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> CommonCall | Call | None:
@@ -414,7 +413,6 @@ class Common:
             return None
         return call
 
-    @changes
     def _beside(self, call: CommonCall, args: tuple[Any, ...]) -> CommonCall:
         """Return a call that the control answers, with what runs in the background prepared."""
         if collected.inside:

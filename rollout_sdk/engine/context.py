@@ -57,11 +57,11 @@ One variable for all three, so that a call reads it once.
 
 
 def _stay(_: object) -> None:
-    """Ignore a token that cannot be reset: the call is not in the context, or a stream is closed while it is changing."""
+    """Ignore a token that cannot be reset: the call is not in the context, or garbage is being collected."""
 
 
-# A shadow has a context of its own, so it cannot interrupt a change to it.
-set_shadow = alone(in_shadow.set, in_shadow.set)
+# A shadow has a context of its own.
+set_shadow = in_shadow.set
 
 
 _step_aside = alone(in_shadow.set, _stay)

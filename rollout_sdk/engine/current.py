@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rollout_sdk.concurrency.context_vars import alone, alone_with, here
+from rollout_sdk.concurrency.context_vars import alone, alone_with, collected
 from rollout_sdk.engine.steps import NO_KWARGS, Result
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ current_call: ContextVar[Current | None] = ContextVar("rollout_sdk_call", defaul
 
 
 def _set_inside(call: Current) -> None:
-    mark = here.mark
-    if mark.inside is not None:
-        mark.inside = (*mark.inside, call)
+    collected.calls = (*collected.calls, call)
 
 
 def _set_and_copy(call: Current) -> Context:
@@ -75,7 +73,7 @@ def _copy_inside(call: Current) -> Context:
 
 
 def _stay(_: object) -> None:
-    """Ignore a token that cannot be reset: the call is not in the context, or a stream is closed while it is changing."""
+    """Ignore a token that cannot be reset: the call is not in the context, or garbage is being collected."""
 
 
 set_call = alone_with(current_call.set, _set_inside)
@@ -96,7 +94,7 @@ def current_decision() -> Decision | None:
     Works inside a model, in the caller after the call, and in a shadow (where it is the decision of the shadowed call).
     For a batch, use `controller.route(...)`, which returns the decision of every row.
     """
-    inside = here.mark.inside
+    inside = collected.calls if collected.here() else ()
     call = inside[-1] if inside else current_call.get()
     return None if call is None else call.full_decision()
 

@@ -7,9 +7,10 @@ outside every `try` of the SDK, so a candidate's exception never becomes the con
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from typing import Any
 
-from rollout_sdk.concurrency.context_vars import copy_context
+from rollout_sdk.concurrency.context_vars import collected
 from rollout_sdk.engine.ambient import apart, look, restore
 from rollout_sdk.engine.batches.decided_rows import DecidedRows
 from rollout_sdk.engine.blend import blended, replayed
@@ -234,6 +235,13 @@ def advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Res
     A fault of the SDK (never of a model: models run in the drivers) ends the flow with the answer that is already available, or
     runs the control now. Such a call is recorded but not analysed.
     """
+    if collected.inside and collected.here():
+        # Span processors may set context variables: see concurrency/context_vars.py.
+        return copy_context().run(_advance, call, flow, sent)
+    return _advance(call, flow, sent)
+
+
+def _advance(call: Call | None, flow: Flow, sent: Any) -> Invoke | Together | Result:
     try:
         return flow.send(sent)
     except StopIteration as stop:

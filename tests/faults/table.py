@@ -121,6 +121,7 @@ ROWS = {
     "F101": "a store is locked while a service starts",
     "F102": "a process forks while things in it hang; no thread can be started; a process ends at once",
     "F103": "Ctrl-C arrives while a thread of the background is being started",
+    "F104": "the garbage collector ends abandoned calls, or makes calls, while the application sets a context variable",
     "S1": "line breaks and escape codes in ids and messages",
     "S2": "personal data in records",
     "S3": "choosing an id that falls into an arm",

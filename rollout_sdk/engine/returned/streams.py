@@ -198,6 +198,9 @@ class AsyncStream(_Noted):
             if thrown is not None:
                 self.thrown = self.result.kept = None
                 item = await model.athrow(thrown)
+                if item is None and getattr(model, "ag_frame", model) is None:
+                    # It had ended already: the garbage collector ends what it finds in any order.
+                    raise thrown
             elif received is not None:
                 self.received = self.result.kept = None
                 item = await model.asend(received)

@@ -14,7 +14,6 @@ from collections.abc import Set as AbstractSet
 from contextvars import Context, ContextVar
 from typing import Any
 
-from rollout_sdk.concurrency.context_vars import alone
 from rollout_sdk.exceptions import ConfigurationError
 
 __all__ = ["HIDDEN", "Hidden"]
@@ -74,19 +73,11 @@ class Hidden:
         return _left_of(context, hidden)
 
 
-def _without(context: Context, hidden: AbstractSet[ContextVar[Any]]) -> Context:
+def _left_of(context: Context, hidden: AbstractSet[ContextVar[Any]]) -> Context:
     # Python cannot unset a variable.
     left = Context()
     left.run(_set_all, [(var, value) for var, value in context.items() if var not in hidden])
     return left
-
-
-def _empty(*_: object) -> Context:
-    """Fallback while another change of the context is under way: an empty context, so that nothing of the caller's leaks."""
-    return Context()
-
-
-_left_of = alone(_without, _empty)
 
 
 def _set_all(values: Iterable[tuple[ContextVar[Any], Any]]) -> None:
