@@ -1,12 +1,13 @@
 """Time and memory of a report of a large journal, compared with a bare DuckDB query over the same files, in one run.
 
-    python benchmarks/analysis_scale.py [--calls 10000000] [--units 1200000] [--python] [--spark] [--keep DIR]
+    python benchmarks/analysis_scale.py [--calls 10000000] [--units 1200000] [--python] [--spark] [--direct] [--keep DIR]
 
 Writes a journal of an A/B test (half as many outcomes as calls, Pareto-distributed activity), and summarises it: the JSON lines
 in the database, and the same after compaction; `bare` is a GROUP BY in DuckDB with the same join of outcomes to calls, which
 returns only calls and sums by arm and metric. Ratios are of processor time; memory is the peak of a separate process. With
-`--python`, the Python reader reads it, too, and with `--spark`, Spark on the processors of this machine. These figures do not
-include the verdict, which is computed line by line.
+`--python`, the Python reader reads it, too, and with `--spark`, Spark on the processors of this machine. With `--direct`, there
+are no JSON lines: `large_journal.py` writes what compaction would. These figures do not include the verdict, which is computed
+line by line.
 """
 
 from __future__ import annotations
@@ -153,6 +154,9 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=1_200_000, help="units (1.2 million)")
     parser.add_argument("--python", action="store_true", help="read with the Python reader, too")
     parser.add_argument("--spark", action="store_true", help="read with rollout-sdk-spark, too")
+    parser.add_argument(
+        "--direct", action="store_true", help="write Parquet without the text of lines, for the largest journals"
+    )
     parser.add_argument("--keep", type=Path, help="folder for the journal, which stays")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -161,11 +165,19 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as aside:
         folder = (options.keep or Path(aside)) / "journal"
-        write(folder, options.calls, options.units)
+        if options.direct:
+            size = ["--calls", str(options.calls), "--units", str(options.units)]
+            writer = Path(__file__).with_name("large_journal.py")
+            # Another process, because a child begins with its parent's peak of memory.
+            subprocess.run([sys.executable, str(writer), str(folder), *size, "--without-lines"], check=True)
+        else:
+            write(folder, options.calls, options.units)
         found = {}
         print(f"{'':28}{'wall s':>9}{'cpu s':>9}{'peak MB':>9}")
         for what in _READINGS:
             if what in _OPTIONAL and not getattr(options, _OPTIONAL[what]):
+                continue
+            if options.direct and "Parquet" not in what:
                 continue
             # A separate process, because the peak of memory never decreases.
             done = subprocess.run(
@@ -173,7 +185,7 @@ def main() -> None:
             )
             found[what] = json.loads(done.stdout.splitlines()[-1])
             print(f"{what:28}" + "".join(f"{found[what][each]:>9.1f}" for each in ("wall_s", "cpu_s", "peak_mb")), flush=True)
-        for form in ("JSON lines", "Parquet"):
+        for form in ("Parquet",) if options.direct else ("JSON lines", "Parquet"):
             ratio = found[f"report, {form}"]["cpu_s"] / found[f"bare DuckDB, {form}"]["cpu_s"]
             print(f"report over bare DuckDB, {form}: {ratio:.1f}x")
 

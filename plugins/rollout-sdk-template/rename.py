@@ -1,6 +1,6 @@
 """Make this copy yours: `python rename.py acme` renames the distribution, the package and its names from template to acme.
 
-Run it once, in a copy of the folder. It changes every text file in it, and removes itself.
+Run it once, in a copy of the folder. It changes every text file in it, writes a README of the copy's own, and removes itself.
 """
 
 from __future__ import annotations
@@ -10,6 +10,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+# The template's own page is about copying it.
+README = """# rollout-sdk-{name}
+
+A strategy, a store and an observer for rollout_sdk.
+
+```sh
+pip install rollout-sdk-{name}
+```
+
+{example}
+"""
 
 
 def rename(folder: Path, name: str) -> None:
@@ -27,7 +38,11 @@ def rename(folder: Path, name: str) -> None:
         if path.suffix in (".py", ".toml", ".md") and path.name != "rename.py":
             text = path.read_text(encoding="utf-8").replace("rollout_sdk_template", package)
             text = text.replace("rollout-sdk-template", f"rollout-sdk-{name}").replace("test_template", f"test_{package}")
+            text = text.replace(", to copy and change", "")
             path.write_text(re.sub(r"\btemplate\b(?!s)", name, text), encoding="utf-8")
+    page = folder / "README.md"
+    (example,) = re.findall(r"^```python\n.*?^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    page.write_text(README.format(name=name, example=example), encoding="utf-8")
     (folder / "rollout_sdk_template").rename(folder / package)
     (folder / "tests/test_template.py").rename(folder / f"tests/test_{package}.py")
     (folder / "rename.py").unlink()

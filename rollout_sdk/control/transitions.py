@@ -120,10 +120,11 @@ class Transitions:
                 change_id=change_id,
             )
             managed.pending_abort = None
-        except StoreError as error:
+        # Also a state that this version cannot read, or that others keep changing.
+        except (StoreError, StateError) as error:
             if revision is not None:
                 raise
-            plane.failed(STORE, error)
+            (plane.failed if isinstance(error, StoreError) else plane.failed_of(key))(STORE, error)
             # Earlier changes by other processes are not known either.
             managed.announced.fall_behind()
             if managed.state is not before:

@@ -34,8 +34,8 @@ PROMOTE = RolloutState.promote
 class Shared:
     """One store of several processes, as one of them reaches it: some methods fail, and the answers of others are lost."""
 
-    def __init__(self, store):
-        self.store, self.dead, self.lost, self.calls = store, (), (), []
+    def __init__(self, store, dead=(), lost=()):
+        self.store, self.dead, self.lost, self.calls = store, dead, lost, []
 
     def __getattr__(self, name):
         def call(*args, **kwargs):
@@ -56,8 +56,8 @@ ALL = ("load", "swap", "publish", "gather", "note", "noted", "history", "keys")
 class Process:
     """One process of a store: it looks when the test asks it to, and keeps all that its signals tell."""
 
-    def __init__(self, store, *, strategy=None, exporter=None, now_s=lambda: NOW_S, **options):
-        self.store, self.seen = Shared(store), RecordingPlugin()
+    def __init__(self, store, *, strategy=None, exporter=None, now_s=lambda: NOW_S, dead=(), lost=(), **options):
+        self.store, self.seen = Shared(store, dead, lost), RecordingPlugin()
         self.exporter, self.reader = InMemorySpanExporter() if exporter is None else exporter, InMemoryMetricReader()
         provider = TracerProvider()
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
@@ -514,6 +514,18 @@ def test_a_process_that_begins_on_an_emptied_store_is_no_news_to_the_others(proc
     assert [["promote", "restore"], ["restore"]] == [actions(each.told()) for each in (one, late)]
 
 
+@pytest.mark.parametrize("fault", ["dead", "lost"])
+def test_an_operator_in_a_process_whose_start_the_store_did_not_answer_is_told_alone(process, fault):
+    """Whether the store has the start or not: nobody is told of a change that nobody made."""
+    store = LostStore()
+    one = process(store, **{fault: ("swap",)})
+    setattr(one.store, fault, ())
+    one.controller.promote(actor="ann", reason="a quiet day")
+    for _ in range(3):
+        one.look()
+    assert [("promote", "ann", "a quiet day")] == said(one.told())
+
+
 # Histories that are not ours -------------------------------------------------------------------------------------------
 
 
@@ -522,6 +534,27 @@ def write(store, record, **fields):
     stored = store.load("model")
     document = {**stored.document, "revision": stored.revision + 1, **fields}
     assert store.swap("model", stored.revision, document, record)
+
+
+def test_an_abort_holds_in_a_process_that_cannot_read_what_a_later_version_has_stored(process):
+    store = LostStore()
+    one = process(store)
+    before = store.load("model").document
+    write(store, {"by": "a later version"}, schema=99)
+    later = store.load("model").document
+    one.controller.abort(actor="ann", reason="pager")
+    assert {"old"} == {one.model(f"u-{number}") for number in range(50)}
+    for _ in range(3):
+        with pytest.raises(StateError, match="of a later version"):
+            one.look()
+    assert later == store.load("model").document
+    assert [("abort", "ann", "pager")] == said(one.told())
+    # Once it can be read again, it has the abort.
+    assert store.swap("model", later["revision"], {**before, "revision": later["revision"] + 1}, {"by": "an older backup"})
+    for _ in range(3):
+        one.look()
+    assert "aborted" == store.load("model").document["status"]
+    assert [("abort", "ann", "pager")] == said(one.told())
 
 
 def test_a_state_that_a_program_has_written_by_itself_is_told_all_the_same(process):

@@ -38,8 +38,25 @@ def test_nothing_of_the_template_is_left_in_a_renamed_copy(copy):
     assert {path.relative_to(copy).parts[0] for path in files} == {
         "README.md", "pyproject.toml", "rollout_sdk_acme_rank", "tests",
     }  # fmt: skip
-    left = [path.name for path in files if path.suffix != ".md" and re.search(r"\btemplate\b|_template", path.read_text())]
+    left = [
+        path.name for path in files if path.suffix != ".md" and re.search(r"\btemplate\b|_template|to copy", path.read_text())
+    ]
     assert left == []
+
+
+def test_the_page_of_a_renamed_copy_is_its_own(copy):
+    """It says nothing about copying, and has no link to a page that is not beside it."""
+    page = (copy / "README.md").read_text()
+    assert page.startswith("# rollout-sdk-acme-rank\n")
+    assert "from rollout_sdk_acme_rank import" in page
+    assert [] == re.findall(r"\.\./|[Cc]opy|[Tt]emplate", page)
+
+
+def test_a_rollout_that_has_the_strategy_by_its_name_is_listed_with_it(copy):
+    """Its attribute `name` is that of the entry point."""
+    found = re.search(r'^    name = "(.*)"$', (copy / "rollout_sdk_acme_rank/strategy.py").read_text(), re.MULTILINE)
+    points = (copy / "pyproject.toml").read_text().partition("[project.entry-points.rollout_sdk]\n")[2]
+    assert points.startswith(f'{found[1]} = "rollout_sdk_acme_rank"')
 
 
 def test_a_renamed_copy_passes_its_own_tests(copy):

@@ -13,10 +13,12 @@ __all__ = ["OnlyFor"]
 class OnlyFor:
     """Gives the candidate to a share of some countries' units, and the control to all others: `OnlyFor("NL", share="10%")`.
 
-    The function has a parameter `country`. Calls from other countries are recorded, and not analysed.
+    The function has a parameter `country`. Calls from other countries are recorded, and not analysed. Without countries, as
+    `strategy="template"` creates it, the units of all of them have their share.
     """
 
-    name = "only-for"
+    # That of the entry point: `rollout plugins` finds by it which rollouts use the plugin.
+    name = "template"
 
     def __init__(self, *countries: str, share: Share = 0.5) -> None:
         """Keep the arguments under their own names: they are part of the rollout's fingerprint.
@@ -38,10 +40,12 @@ class OnlyFor:
                 f"OnlyFor got {len(candidates)} candidates: {', '.join(candidates)}. It has a share for one candidate. "
                 "Pass candidate=."
             )
-        return [Phase(f"{self.share:.0%} of {','.join(self.countries) or 'nowhere'}", {candidates[0]: self.share}, control)]
+        return [Phase(f"{self.share:.0%} of {','.join(self.countries) or 'all'}", {candidates[0]: self.share}, control)]
 
     def rollout_route(self, request: RouteRequest) -> Decision | None:
         """Decide by the unit's point: a unit keeps its variant, and a larger share only moves units to the candidate."""
+        if not self.countries:
+            return request.phase.split.decide(request.point)
         try:
             country = request.arguments["country"]
         # controller.assign(unit) has no arguments, and those of a call may not fit the function, which then raises itself.

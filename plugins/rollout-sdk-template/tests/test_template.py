@@ -41,6 +41,13 @@ def test_only_units_of_the_countries_have_the_candidate():
     assert [model("u-1", "NL"), model("u-1", "FR")] == ["new", "old"]
 
 
+def test_without_countries_all_units_have_their_share():
+    model = rollout(candidate=lambda user: "new", strategy=OnlyFor(share=1.0), unit="user", key="k", runtime=Runtime())(
+        lambda user: "old"
+    )
+    assert model("u-1") == "new"
+
+
 def test_several_candidates_are_refused():
     with pytest.raises(ConfigurationError, match="2 candidates"):
         rollout(
@@ -63,6 +70,6 @@ def test_failures_are_counted():
 
 
 def test_they_are_found_by_their_names(tmp_path):
-    assert rollout_strategies() == {"template": OnlyFor}
+    assert rollout_strategies() == {OnlyFor.name: OnlyFor} == {"template": OnlyFor}
     store = rollout_open_store(f"template://{tmp_path}/rollouts.json")
     assert store.path == tmp_path / "rollouts.json"
