@@ -96,14 +96,13 @@ def crossed_by_motion(
     steps = [after - before for before, after in pairwise(times)]
     spread = math.sqrt(times[0])
     width = _width(spread, steps[0] if steps else times[0])
-    nodes = _nodes(boundaries[0], drift * times[0] - _FAR * spread, width)
+    nodes = _nodes(boundaries[0], drift * times[0], spread, width)
     scale = width / (spread * math.sqrt(2 * math.pi))
     masses = [scale * math.exp(-0.5 * ((node - drift * times[0]) / spread) ** 2) for node in nodes]
     for index, step in enumerate(steps):
         before, after = boundaries[index], boundaries[index + 1]
-        low = drift * times[index + 1] - _FAR * math.sqrt(times[index + 1])
         width = _width(math.sqrt(step), steps[index + 1] if index + 1 < len(steps) else step)
-        following = _nodes(after, low, width)
+        following = _nodes(after, drift * times[index + 1], math.sqrt(times[index + 1]), width)
         alive = [(node, mass) for node, mass in zip(nodes, masses, strict=True) if mass > _LEAST_MASS * width]
         masses = [
             width * _arriving(node, after - node if is_watched else math.inf, alive, before, step, drift) for node in following
@@ -117,7 +116,12 @@ def _width(spread: float, next_step: float) -> float:
     return _PER_STEP * min(spread, math.sqrt(next_step))
 
 
-def _nodes(high: float, low: float, width: float) -> list[float]:
+def _nodes(boundary: float, mean: float, spread: float, width: float) -> list[float]:
+    """Where the density is carried: below the boundary, and not farther from the mean than a path counts.
+
+    A boundary may be a million deviations away while there is little to judge by.
+    """
+    high, low = min(boundary, mean + _FAR * spread), mean - _FAR * spread
     return [high - width * (place + 0.5) for place in range(max(0, math.ceil((high - low) / width)))]
 
 

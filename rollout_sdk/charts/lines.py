@@ -66,7 +66,8 @@ def sequence(
             side_axis(ys, _LEFT, ((value, written(value)) for value in ticks(low, high, 4))),
             element("path", d=f"M{_path(upper)}L{_path(lower[::-1])}Z", class_="band c1"),
             element("path", d=f"M{_path([(xs(each.time_s), ys(each.middle)) for each in points])}", class_="line c1"),
-            line(_LEFT, ys(0.0), RIGHT, ys(0.0), "zero"),
+            # Of two lines in one place, the one that decides is drawn.
+            *([] if limit == 0 else [line(_LEFT, ys(0.0), RIGHT, ys(0.0), "zero")]),
             *_decision(limit, limit_name, ys),
             times_below(xs, BOTTOM),
         ),

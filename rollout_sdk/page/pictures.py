@@ -318,6 +318,6 @@ def _share(value: float) -> str:
 
 
 def _seconds(value: float) -> str:
-    if value < 1e-5:
+    if value < 1e-4:
         return f"{value * 1e6:.3g} µs"
     return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"

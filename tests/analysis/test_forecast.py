@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import norm, poisson
 
 from rollout_sdk import ConfigurationError, Gate, Guardrail, Step
+from rollout_sdk.analysis import passage
 from rollout_sdk.analysis.forecast import Traffic, forecast
 from rollout_sdk.analysis.passage import Chances, crossed_by_counts, crossed_by_motion
 from rollout_sdk.analysis.waiting import Wait
@@ -25,6 +26,15 @@ def test_a_motion_crosses_a_line_with_the_probability_of_the_formula(level, slop
         lost = level + slope * t - drift * t
         exact = norm.cdf(-lost / root) + math.exp(-2 * level * (slope - drift)) * norm.cdf((lost - 2 * level) / root)
         assert chance == pytest.approx(exact, abs=2e-3)
+
+
+def test_a_boundary_that_is_far_away_takes_no_more_room_than_a_near_one(monkeypatch):
+    sizes, nodes = [], passage._nodes
+    monkeypatch.setattr(passage, "_nodes", lambda *given: sizes.append(len(found := nodes(*given))) or found)
+    times = [1e-2 * 1.1**place for place in range(20)]
+    # While there is little to judge by, what would decide can be a million deviations away.
+    assert [0.0] * 20 == pytest.approx(crossed_by_motion(times, [1e3] * 20, drift=1.0), abs=1e-5)
+    assert max(sizes) < 200
 
 
 def test_planned_looks_cross_with_the_probability_that_their_boundaries_spend():
