@@ -223,7 +223,8 @@ class _Reading:
         for one, batch, phase, arm, (label, bucket, calls) in self._rows("slow_of_buckets"):
             if label > 0:
                 batch.add_events(phase, one.labels[label], arm, bucket, calls)
-            else:
+            elif -label == FAILED + 1:
+                # Calls of unknown duration are those of all thresholds: they count once.
                 batch.add_untimed(phase, arm, bucket, calls)
         for one, batch, phase, arm, (label, *row) in self._rows("minutes"):
             batch.add_minute(phase, arm, self._label(one, label), *row)

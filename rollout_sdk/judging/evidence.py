@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rollout_sdk.assignment import BUCKETS
 from rollout_sdk.judging.lists import LISTS, Page
 from rollout_sdk.judging.look import ceilings_of
-from rollout_sdk.judging.metrics import Compared, Metric, metric_of
+from rollout_sdk.judging.metrics import Compared, Metric, SlowCalls, metric_of
 from rollout_sdk.judging.minutes import MINUTE_S, Minute, Minutes, bit_of
 from rollout_sdk.judging.outcome_evidence import OutcomeEvidence
 from rollout_sdk.judging.paired_labels import pair_sums_of
@@ -66,6 +66,11 @@ class Evidence(OutcomeEvidence):
     def follow(self, criteria: Iterable[Criterion]) -> None:
         """Keep sums for these criteria from now on."""
         self.metrics: tuple[Metric, ...] = tuple(metric_of(each) for each in criteria)
+        known: set[str] = set()
+        for each in self.metrics:
+            if isinstance(each, SlowCalls):
+                each.counts_untimed = each.criterion.metric not in known
+                known.add(each.criterion.metric)
         measured = [each for each in self.metrics if each.criterion.metric in MEASURED]
         self._failures = [each.observe for each in measured if each.only_failures]
         self._observers = [each.observe for each in measured if not each.only_failures]

@@ -20,6 +20,7 @@ BEGIN_S = 1.7e9
 PLANS = (
     {},
     {"guardrails": [{"metric": "error_rate"}, {"metric": "latency", "threshold_s": 0.1}], "gates": [{"metric": "click"}]},
+    {"guardrails": [{"metric": "latency", "threshold_s": 0.1}, {"metric": "latency", "threshold_s": 0.3}]},
     {
         "guardrails": [{"metric": "latency_mean"}, {"metric": "spend", "margin": 0.5, "clip": [0, 3]}],
         "gates": [{"metric": "label", "per": "outcome"}, {"metric": "click", "mde": 0.1}],

@@ -165,3 +165,19 @@ def test_what_a_process_of_an_earlier_version_has_published_can_be_read():
     for sums in table["sums"].values():
         del sums["others"]
     assert set(SHARES) == set(PhaseEvidence.from_dict(table).calls)
+
+
+@pytest.mark.parametrize("metric", ["latency", "first_item"])
+def test_a_threshold_counts_the_same_calls_alone_and_beside_others(metric):
+    def totals(*thresholds):
+        evidence = Evidence([Guardrail(metric, threshold_s=each) for each in thresholds])
+        for number in range(100):
+            # Of half of the calls, nobody knows it.
+            waited_s = number / 100 if number % 2 else None
+            evidence.add_call(
+                "0:50%", "control", SHARES, number, number, failed=False, time_s=1e9, duration_s=waited_s, first_item_s=waited_s
+            )
+        return [evidence.sums(each.criterion).totals("0:50%", "control") for each in evidence.metrics]
+
+    assert [(40.0, 50.0)] == totals(0.2)
+    assert [(40.0, 50.0), (25.0, 50.0)] == totals(0.2, 0.5)

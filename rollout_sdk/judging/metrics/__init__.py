@@ -7,9 +7,10 @@ from rollout_sdk.judging.metrics.base import METRICS, Metric, Numbers
 from rollout_sdk.judging.metrics.compared import Compared
 from rollout_sdk.judging.metrics.means import Recorded
 from rollout_sdk.judging.metrics.preferred import Preferred
+from rollout_sdk.judging.metrics.slow_calls import SlowCalls
 from rollout_sdk.plan import Criterion, Gate, is_compared
 
-__all__ = ["METRICS", "Compared", "Metric", "Numbers", "metric_of"]
+__all__ = ["METRICS", "Compared", "Metric", "Numbers", "SlowCalls", "metric_of"]
 
 for _module in iter_modules(__path__):
     # Importing a module registers its metrics.

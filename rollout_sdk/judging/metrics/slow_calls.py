@@ -57,6 +57,8 @@ class SlowCalls(Metric):
     """
 
     criterion: Guardrail
+    counts_untimed: bool = True
+    """Whether it counts the calls of unknown duration: one of the criteria with several thresholds does, for all of them."""
     measures = (LATENCY, FIRST_ITEM)
     rate: ClassVar[Literal["error_rate", "slow_rate"] | None] = "slow_rate"
 
@@ -76,11 +78,12 @@ class SlowCalls(Metric):
         assert criterion.threshold_s is not None
         if waited_s is None:
             # Whether a unit that left early would have waited is unknown, so it does not count as fast.
-            untimed = phase.untimed if criterion.metric == LATENCY else phase.waitless
-            calls = untimed.get(arm)
-            if calls is None:
-                calls = untimed[arm] = array("q", bytes(8 * BUCKETS))
-            calls[bucket] += 1
+            if self.counts_untimed:
+                untimed = phase.untimed if criterion.metric == LATENCY else phase.waitless
+                calls = untimed.get(arm)
+                if calls is None:
+                    calls = untimed[arm] = array("q", bytes(8 * BUCKETS))
+                calls[bucket] += 1
             phase.events.setdefault((UNTIMED + criterion.label, arm), UnitSample()).add(cell)
             return None
         if waited_s <= criterion.threshold_s:
