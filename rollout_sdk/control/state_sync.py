@@ -115,7 +115,7 @@ class StateSync:
                 announced.pass_over(record)
             else:
                 self._plane.announce(managed, event, weights(earlier), followed=True)
-        # A state that the store never took is nobody's change: this process's first one, whose start was not answered.
+        # If the store did not answer this process's start, it never took that state, and replacing it is not a change.
         if until != before and not announced.knows(until) and is_comparable(until, managed.state):
             event = inferred(managed.strategy, before, until, self._plane.now_s)
             self._plane.announce(managed, event, before.phase.all_shares, followed=True)
