@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+SHADOW, ITS_CALL = "a shadow whose answer differs from the control's", "the call of that shadow"
 SHOWN = {
     "a candidate that failed, and the control that answered": ("route reviews.canary", "rollout.fallback.variant"),
-    "a shadow whose answer differs from the control's": ("shadow reviews.", "rollout.shadow.origin.span_id"),
-    "the call of that shadow": ("route reviews.", "rollout.decision.id"),
+    SHADOW: ("shadow reviews.", "rollout.shadow.origin.span_id"),
+    ITS_CALL: ("route reviews.", "rollout.decision.id"),
     "a list of two recommenders": ("route films.interleave", "rollout.interleave.contributions"),
     "a step of the canary": ("transition reviews.canary", "rollout.transition.action"),
 }
@@ -61,7 +62,7 @@ def test_the_demo_links_to_one_of_everything_and_ends_its_phoenix(demo):
             (found[shows],) = json.load(answer)["data"]
         name, attribute = SHOWN[shows]
         assert (True, True) == (found[shows]["name"].startswith(name), attribute in found[shows]["attributes"])
-    shadow, call = found["a shadow that says something else than the control"], found["the call behind which it ran"]
+    shadow, call = found[SHADOW], found[ITS_CALL]
     assert shadow["attributes"]["rollout.decision.id"] == call["attributes"]["rollout.decision.id"]
     demo.send_signal(signal.SIGINT)
     _, errors = demo.communicate(timeout=60)
