@@ -13,17 +13,17 @@ WITH parsed AS (
             "rate": "DOUBLE", "metric": "VARCHAR", "value": "DOUBLE", "item": "VARCHAR", "position": "BIGINT",
             "event_id": "VARCHAR", "end": "VARCHAR", "duration_s": "DOUBLE", "error": "VARCHAR", "match": "BIGINT",
             "difference": "DOUBLE", "difference_reason": "VARCHAR", "comparator": "VARCHAR",
-            "control_duration_s": "DOUBLE", "answered": "BOOLEAN", "no_evidence": "BOOLEAN", "segments": "MAP(VARCHAR, VARCHAR)"
+            "control_duration_s": "DOUBLE", "decided": "DOUBLE", "answered": "BOOLEAN", "no_evidence": "BOOLEAN", "segments": "MAP(VARCHAR, VARCHAR)"
         }') AS j,
         -- A value of another kind than its field's, an escape, and what JSON of others may have.
         coalesce(NOT regexp_matches(line, concat(
             '"(?:event|rollout|id|strategy|phase|fingerprint|variant|served|reason|unit|withheld|unmeasured|metric|item|event_id|end',
-            '|error|difference_reason|comparator|control_error)":[^"]',
+            '|error|difference_reason|comparator|control_error|source)":[^"]',
             '|"(?:t|share|bucket|rate|value|duration_s|wait_s|match|difference|propensity|position|cov|decided|call_rate',
             '|first_item_s|control_duration_s|control_first_item_s)":[^-0-9]',
             '|"(?:bucket|position|match)":-?[0-9]+[.eE]|"v":(?:[^1]|1[^,}])|"(?:excluded|closed_early|answered|no_evidence)":[^tf]',
-            '|"(?:runs|shadows|blend|items|teams)":[^\[]|"(?:shadows|blend|items)":\[[^"]|"rule":[^{]',
-            '|"(?:fields|labels)":|"shadow":t|,[\]}]|:-?(?:NaN|Infinity)|\\'))
+            '|"(?:runs|shadows|blend|items|teams)":[^\[]|"(?:shadows|blend)":\[[^"]|"(?:rule|details)":[^{]',
+            '|"(?:fields|labels|items)":|"shadow":[^f]|,[\]}]|:-?(?:NaN|Infinity)|\\'))
             AND (NOT contains(line, '"segments":') OR regexp_matches(line, '"segments":\{(?:"[^"]*":"[^"]*",?)+\}')), false) AS is_clean
     FROM lines
 ),
@@ -100,14 +100,15 @@ SELECT
             j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
         ELSE false END, false) AS is_plain,
     -- What a judge makes of the line is in these columns.
-    coalesce(is_plain AND j.rate IS NULL AND j.t > 0 AND j.bucket BETWEEN 0 AND 511 AND CASE j.event
+    j.decided AS decided,
+    coalesce(is_plain AND j.rate IS NULL AND j.t BETWEEN 1 AND 1e11 AND j.bucket BETWEEN 0 AND 511 AND CASE j.event
         WHEN 'decision' THEN
             coalesce(j.excluded, false) OR (j.withheld IS NULL AND j.unmeasured IS NULL AND NOT coalesce(j.no_evidence, false)
                 AND NOT contains(line, '"cov":') AND len(runs) = 1 AND trim(runs[1][1], '"') = j.variant
                 AND regexp_full_match(j.unit, '[0-9a-f]{1,16}'))
         WHEN 'outcome' THEN
-            j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.fingerprint IS NOT NULL AND abs(j.value) <= 1e50
-            AND contains(line, '"decided":') AND NOT contains(line, '"call_rate":') AND NOT contains(line, '"source":')
+            j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.fingerprint IS NOT NULL AND abs(j.value) <= 1e15
+            AND j.decided IS NOT NULL AND NOT contains(line, '"details":') AND NOT contains(line, '"call_rate":') AND NOT contains(line, '"source":')
         ELSE false END, false) AS is_simple,
     line
 FROM split
