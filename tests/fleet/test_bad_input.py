@@ -7,7 +7,7 @@ import pytest
 import structlog
 from redis import Redis
 
-from rollout_sdk import Canary, Runtime, rollout
+from rollout_sdk import Canary, Runtime, StoreError, rollout
 from rollout_sdk.extending import store_at
 
 from .servers import RedisServer, until
@@ -68,6 +68,16 @@ def promoted(held):
     # A process whose start was not answered in time serves the control until it has looked.
     until(lambda: set(held.arms()) == {"old", "new"}, "the promotion")
     return held.arms()
+
+
+def stored(server):
+    """Documents and history as they are in a server, whoever may read them."""
+    if server.kind == "redis":
+        with Redis(server.host, server.port) as client:
+            return client.hgetall(f"{{rollout}}:state:{KEY}"), client.lrange(f"{{rollout}}:history:{KEY}", 0, -1)
+    with psycopg.connect(server.address().partition("?")[0]) as connection:
+        ask = connection.execute
+        return [ask(f"SELECT * FROM rollout_sdk.{table}").fetchall() for table in ("documents", "history")]
 
 
 def with_password(server):
@@ -155,4 +165,80 @@ def test_a_document_that_becomes_that_of_a_later_version_changes_nothing(server,
     held.controller.abort(actor="bob", reason="complaints")
     assert set(held.arms()) == {"old"}
     assert dict(store.load(KEY).document) == later
+    store.close()
+
+
+def with_schema(server, change):
+    """Change the version that what is in a server has, as another version of the plugin would have left it; return it."""
+    if server.kind == "redis":
+        with Redis(server.host, server.port, decode_responses=True) as client:
+            version = client.get("{rollout}:layout")
+            if change == "later":
+                client.set("{rollout}:layout", int(version or 1) + 1)
+            elif change == "older":
+                # The first processes that used Redis left none.
+                client.delete("{rollout}:layout")
+            return version
+    with psycopg.connect(server.address().partition("?")[0], autocommit=True) as connection:
+        (version,) = connection.execute("SELECT max(version) FROM rollout_sdk.migrations").fetchone()
+        if change == "later":
+            connection.execute("INSERT INTO rollout_sdk.migrations (version) VALUES (%s)", (version + 1,))
+        elif change == "older":
+            connection.execute("DROP TABLE rollout_sdk.claims; DELETE FROM rollout_sdk.migrations WHERE version = 2")
+        return str(version)
+
+
+def test_a_schema_of_a_later_version_serves_controls_and_is_told_once(server, serving):
+    start, logs = serving
+    first = start(server.address("timeout_s=5"))
+    promoted(first)
+    first.runtime.close(5.0)
+    with_schema(server, "later")
+    logs.clear()
+    late = start(server.address("timeout_s=5"))
+    check_controls_serve(late, logs, "this process knows")
+    with pytest.raises(StoreError, match="this process knows"):
+        late.controller.promote(actor="ann", reason="a quiet day")
+    assert set(late.arms()) == {"old"}
+
+
+def test_a_schema_that_becomes_that_of_a_later_version_changes_nobodys_arm_and_is_not_written_to(server, serving):
+    start, logs = serving
+    held = start(server.address("timeout_s=5"))
+    arms = promoted(held)
+    before = stored(server)
+    with_schema(server, "later")
+    until(lambda: held.faults() >= 3, "the fault")
+    with pytest.raises(StoreError, match="this process knows"):
+        held.controller.promote_full(actor="ann", reason="a quiet day")
+    assert (held.arms(), held.controller.phase.name) == (arms, "1:50%")
+    held.runtime.flush()
+    assert len([entry for entry in logs if "this process knows" in str(entry)]) == 1
+    held.controller.abort(actor="bob", reason="complaints")
+    assert set(held.arms()) == {"old"}
+    until(lambda faults=held.faults(): held.faults() >= faults + 3, "the fault, again")
+    assert stored(server) == before
+    assert set(held.arms()) == {"old"}
+
+
+def test_an_old_schema_and_an_old_document_go_on_where_they_were(server, serving):
+    start, _ = serving
+    first = start(server.address("timeout_s=5"))
+    arms = promoted(first)
+    first.runtime.close(5.0)
+    version = with_schema(server, "older")
+    store = store_at(server.address("timeout_s=5"))
+    known = store.load(KEY)
+    # What the first version of the SDK did not write yet.
+    missing = {"fingerprint", "change_id", "code", "since", "resumed_s", "replaced", "invalid", "valid_from", "paused_by"}
+    early = {name: value for name, value in known.document.items() if name not in missing} | {"revision": known.revision + 1}
+    assert store.swap(KEY, known.revision, early, {"action": "promote"})
+    with_schema(server, "older")
+    late = start(server.address("timeout_s=5"))
+    until(lambda: set(late.arms()) == {"old", "new"}, "that it goes on")
+    assert late.arms() == arms
+    late.controller.promote_full(actor="ann", reason="a quiet day")
+    assert set(late.arms()) == {"new"}
+    until(lambda: with_schema(server, "same") == version, "that the schema is brought up to date")
+    assert store.claim(KEY, store.load(KEY).document["epoch"], "w", ["a"]) == {"a"}
     store.close()

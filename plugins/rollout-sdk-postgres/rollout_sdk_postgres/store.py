@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 from typing import Any
 
 from psycopg import errors
@@ -31,6 +31,7 @@ from rollout_sdk_postgres.schema import MIGRATIONS, migrate, version_of
 __all__ = ["PostgresStore"]
 
 _MOST_CLAIMS = 1_000_000
+_LOOK_AT_VERSION_EVERY_S = 5.0
 
 
 class PostgresStore:
@@ -57,7 +58,7 @@ class PostgresStore:
         self._address = Address.parse(url, timeout_s=timeout_s, schema=schema)
         self._connections = Connections(self._address.options, self._address.timeout_s)
         self._listener = Listener(self._address)
-        self._version = 0
+        self._version, self._look_again_at = 0, 0.0
         self._closed = False
 
     @property
@@ -85,6 +86,8 @@ class PostgresStore:
         values = {"revision": revision, "epoch": epoch, "document": text, "record": plain("record", record)}
         values |= {"expected": expected, "channel": self._address.schema}
         statement = statements.CREATE if expected is None else statements.REPLACE
+        # A later version may have come while this process runs, and a rollout must not move in what it does not know.
+        self._look_again_at = 0.0
         with self._rows(statement, key, writes=True, **values) as rows:
             if rows[0][0]:
                 return True
@@ -167,8 +170,11 @@ class PostgresStore:
 
     def _is_ready(self, connection: TimedConnection, *, writes: bool) -> bool:
         """Whether there are tables; creates them for writes only, so that reading changes nothing."""
-        if self._version < len(MIGRATIONS):
+        if self._version < len(MIGRATIONS) or monotonic() >= self._look_again_at:
+            # Whatever fails, it is looked at again.
+            self._version = 0
             self._version = version_of(connection, self._address.schema, self._address.shown)
+            self._look_again_at = monotonic() + _LOOK_AT_VERSION_EVERY_S
         if self._version < len(MIGRATIONS) and writes:
             migrate(connection, self._address.schema, self._address.shown)
             self._version = len(MIGRATIONS)

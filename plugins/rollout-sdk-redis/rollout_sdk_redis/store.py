@@ -9,7 +9,7 @@ from json import dumps, loads
 from time import monotonic, monotonic_ns
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from rollout_sdk import StoreError
 from rollout_sdk.control.stores import (
@@ -25,7 +25,20 @@ from rollout_sdk.control.stores import (
 from rollout_sdk.extending import renew_after_fork
 from rollout_sdk_redis.addresses import Address
 from rollout_sdk_redis.failures import cure_of
-from rollout_sdk_redis.scripts import CLAIM, GATHER, PUBLISH, SWAP
+from rollout_sdk_redis.scripts import (
+    CHECK,
+    CLAIM,
+    GATHER,
+    HISTORY,
+    KEYS,
+    LAYOUT,
+    LOAD,
+    NOTE,
+    NOTED,
+    PUBLISH,
+    SWAP,
+    TOO_NEW,
+)
 
 __all__ = ["RedisStore"]
 
@@ -83,8 +96,8 @@ class RedisStore:
 
     def load(self, key: str) -> Stored | None:
         """Return the document of this key."""
-        with self._asking() as client:
-            revision, text = client.hmget(*self._names(key, "state"), "revision", "document")
+        revision, text = self._run(LOAD, self._names(key, "state"))
+        with self._reading():
             return None if revision is None else Stored(int(revision), parsed(text.decode()))
 
     def swap(self, key: str, expected: int | None, document: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
@@ -128,25 +141,26 @@ class RedisStore:
         """Set a note."""
         checked_name("note", name)
         checked_text("note", text)
-        with self._asking() as client:
-            client.hset(*self._names(key, "notes"), name, text)
+        self._run(NOTE, self._names(key, "notes"), [name, text])
 
     def noted(self, key: str, name: str) -> str | None:
         """Return a note."""
         checked_name("note", name)
-        with self._asking() as client:
-            text = client.hget(*self._names(key, "notes"), name)
+        text = self._run(NOTED, self._names(key, "notes"), [name])
+        with self._reading():
             return None if text is None else str(text.decode())
 
     def history(self, key: str) -> list[Mapping[str, Any]]:
         """Return the records of all successful swaps, oldest first."""
-        with self._asking() as client:
-            return [parsed(line.decode()) for line in client.lrange(*self._names(key, "history"), 0, -1)]
+        lines = self._run(HISTORY, self._names(key, "history"))
+        with self._reading():
+            return [parsed(line.decode()) for line in lines]
 
     def keys(self) -> list[str]:
         """Return the keys that have a document, sorted."""
-        with self._asking() as client:
-            return sorted(key.decode() for key in client.smembers(self._name("keys")))
+        keys = self._run(KEYS, [self._name("keys")])
+        with self._reading():
+            return sorted(key.decode() for key in keys)
 
     def wait_for_change(self, timeout_s: float) -> bool:
         """Wait until the server reports a changed document, for at most `timeout_s`."""
@@ -197,10 +211,19 @@ class RedisStore:
             raise TimeoutError("the server has not confirmed the subscription")
         return listening
 
-    def _run(self, script: str, names: Sequence[str], values: Sequence[object]) -> Any:
+    def _run(self, script: str, names: Sequence[str], values: Sequence[object] = ()) -> Any:
         """Run a script. Its text is sent each time, because a restarted server has forgotten it."""
         with self._asking() as client:
-            return client.eval(script, len(names), *names, *values)
+            try:
+                return client.eval(CHECK + script, 1 + len(names), self._name("layout"), *names, *values)
+            except ResponseError as error:
+                if not str(error).startswith(TOO_NEW):
+                    raise
+                raise StoreError(
+                    f"The keys of the namespace {self._address.namespace!r} in the store {self._address.shown!r} have the "
+                    f"layout {str(error).removeprefix(TOO_NEW)!r:.20}, and this process knows {LAYOUT}. A later "
+                    "rollout-sdk-redis has written them. Install that version here, too."
+                ) from error
 
     @contextmanager
     def _asking(self) -> Iterator[Any]:

@@ -224,6 +224,34 @@ def test_what_something_else_has_written_is_an_error(port):
 
 
 @pytest.mark.servers
+@pytest.mark.parametrize("layout", ["2", "1.5", "next"])
+def test_keys_of_a_later_version_are_neither_read_nor_written(port, layout):
+    store, name = RedisStore(f"redis://127.0.0.1:{port}", namespace=f"later-{layout}"), f"{{later-{layout}}}"
+    assert store.swap(KEY, None, FIRST, {"by": "ann"})
+    with Redis(port=port, decode_responses=True) as client:
+        assert client.get(f"{name}:layout") == "1"
+        client.set(f"{name}:layout", layout)
+        before = sorted(client.scan_iter(f"{name}:*"))
+        for ask in (
+            lambda: store.load(KEY),
+            lambda: store.swap(KEY, 1, FIRST | {"revision": 2}, {}),
+            lambda: store.publish(KEY, 0, "w", {"a": "1"}),
+            lambda: store.gather(KEY, 0),
+            lambda: store.claim(KEY, 0, "w", ["a"]),
+            lambda: store.note(KEY, "verdict", "PASS"),
+            lambda: store.noted(KEY, "verdict"),
+            lambda: store.history(KEY),
+            lambda: store.keys(),
+        ):
+            with pytest.raises(StoreError, match=rf"have the layout '{layout}', and this process knows 1\. A later"):
+                ask()
+        assert sorted(client.scan_iter(f"{name}:*")) == before
+        client.set(f"{name}:layout", "1")
+    assert (store.load(KEY).revision, store.history(KEY)) == (1, [{"by": "ann"}])
+    store.close()
+
+
+@pytest.mark.servers
 def test_a_server_that_is_full_refuses_and_stays_readable(redis_at):
     port = redis_at("--maxmemory", "100kb", "--maxmemory-policy", "noeviction")
     store = RedisStore(f"redis://127.0.0.1:{port}")
