@@ -94,7 +94,8 @@ def judged_by_sums(journal: Journal, database: InDuckDB) -> dict[Set, Judged]:
     try:
         return _Reading(journal, database).found()
     finally:
-        database.drop("batched")
+        for name in ("placed", "ordered", "batched"):
+            database.drop(name)
 
 
 class _Reading:
@@ -195,14 +196,12 @@ class _Reading:
         taken = " + ".join(f"CAST(calls >= {look} AS INTEGER)" for look in looks)
         database.database.execute(f"CREATE OR REPLACE TEMP MACRO looks_before(calls) AS ({taken})")
         ((first_s, last_s),) = database.reduced("times")
-        width_s = max((last_s - first_s) / _SLOTS, 1e-6) if first_s is not None else 1.0
-        database.database.execute(
-            f"CREATE OR REPLACE TEMP MACRO slot_of(seen_s) AS "
-            f"CAST(greatest(floor((seen_s - {first_s or 0.0!r}) / {width_s!r}), -1) AS INTEGER)"
-        )
+        since_s = float(first_s or 0.0)
+        width_s = max((float(last_s or 0.0) - since_s) / _SLOTS, 1e-6)
+        slot = f"CAST(greatest(floor((seen_s - {since_s!r}) / {width_s!r}), -1) AS INTEGER)"
+        database.database.execute(f"CREATE OR REPLACE TEMP MACRO slot_of(seen_s) AS {slot}")
         for name in ("markers", "marked", "slots", "ordered", "batched"):
             database.make(name)
-        database.database.execute("DROP VIEW marked")
         database.drop("placed")
 
     def _read_sets(self) -> dict[int, Set]:

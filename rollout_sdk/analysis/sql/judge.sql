@@ -2,7 +2,8 @@
 -- events (docs/journal.md), and sources(file, process, part): the files of each process in the order of its writing. Lines are
 -- put in the order in which the line-by-line reader takes them. A batch ends where that reader looks, where a phase has its
 -- first call, and where a line is of a rollout or of a transition; within a batch, the order of lines changes nothing.
--- looks_before(calls) is how many looks are taken at up to so many calls, and cell_of(digest) the cell of a unit.
+-- looks_before(calls) is how many looks are taken at up to so many calls, cell_of(digest) the cell of a unit, and slot_of(time)
+-- a number that grows with it: within most slots of time no batch ends, so their lines need not be sorted.
 
 -- name: unusual
 SELECT COUNT(*) AS lines
@@ -91,7 +92,6 @@ SELECT of_set, first.arm, 4, first.process, first.place - 1, seen_s, first.t, fi
     slot_of(seen_s)
 FROM markers;
 
--- Where no batch ends within a slot, all of its lines are of one batch, and need not be sorted.
 -- table: slots
 SELECT *, has_specials OR looks_before(calls_before) <> looks_before(calls_before + calls) AS is_split,
     specials_before + looks_before(calls_before) AS batch
@@ -109,7 +109,7 @@ FROM (
 ) counted;
 
 -- table: ordered
-SELECT * EXCLUDE (calls), calls, specials + looks_before(CASE WHEN kind = 0 THEN calls - 1 ELSE calls END) AS batch
+SELECT *, specials + looks_before(CASE WHEN kind = 0 THEN calls - 1 ELSE calls END) AS batch
 FROM (
     SELECT m.*, s.specials_before + CAST(SUM(CASE WHEN kind >= 2 THEN 1 ELSE 0 END) OVER in_order AS INTEGER) AS specials,
         s.calls_before + CAST(SUM(CASE WHEN kind = 0 THEN 1 ELSE 0 END) OVER in_order AS INTEGER) AS calls
