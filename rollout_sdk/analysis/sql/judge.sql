@@ -7,7 +7,7 @@
 -- name: unusual
 SELECT COUNT(*) AS lines
 FROM events
-WHERE NOT coalesce(is_simple, false) AND (line IS NOT NULL OR is_plain)
+WHERE NOT coalesce(is_summable, false) AND (line IS NOT NULL OR is_plain)
     AND coalesce(event, '') NOT IN ('journal', 'rollout', 'transition', 'lost');
 
 -- table: judged_sets
@@ -47,9 +47,9 @@ SELECT s.of_set, a.arm, e.kind, e.process, e.place,
     e.t, e.excluded, e.failed, e.bucket, e.cell, m.of_metric, e.value, e.call, e.decided
 FROM (
     SELECT CASE event WHEN 'decision' THEN 0 WHEN 'outcome' THEN 1 WHEN 'transition' THEN 2 ELSE 3 END AS kind,
-        rollout, fingerprint, phase, variant, metric, excluded, failed, CAST(bucket AS SMALLINT) AS bucket, t,
-        call, CASE WHEN event = 'outcome' THEN value ELSE run_s END AS value, decided,
-        CASE WHEN event = 'decision' AND NOT excluded THEN cell_of(CAST('0x' || unit AS UBIGINT)) END AS cell,
+        rollout, fingerprint, phase, variant, metric, is_left_out AS excluded, failed, CAST(bucket AS SMALLINT) AS bucket, t,
+        call, CASE WHEN event = 'outcome' THEN value ELSE waited_s END AS value, decided,
+        CASE WHEN event = 'decision' AND NOT is_left_out THEN cell_of(CAST('0x' || unit AS UBIGINT)) END AS cell,
         sources.process, (CAST(sources.part AS BIGINT) << 40 | events.number) * 2 AS place
     FROM events JOIN sources ON events.file = sources.file
     WHERE event IN ('decision', 'outcome', 'transition', 'rollout')
