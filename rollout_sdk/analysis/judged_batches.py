@@ -9,7 +9,7 @@ from typing import Any
 from attrs import define, field, frozen
 
 from rollout_sdk.analysis.course import PhaseCourse
-from rollout_sdk.analysis.judged import Judged
+from rollout_sdk.analysis.judged import MOST_PHASES, Judged
 from rollout_sdk.analysis.relations import IrreducibleError
 from rollout_sdk.analysis.sums_of_batches import Batch
 from rollout_sdk.judging.ingest import is_shadow
@@ -127,7 +127,10 @@ class JudgedSet:
                 phase = course.phases[name]
                 phase.calls, phase.ended_s = phase.calls + int(calls), max(phase.ended_s, last_s)
             self._add_outcomes(batch, self.outcomes.get(index, ()), between)
-            batch.add_to(course.evidence, course.exposures)
+            try:
+                batch.add_to(course.evidence, course.exposures)
+            except ValueError:
+                raise IrreducibleError("sums are out of range") from None
         found.calls, found.now_s = self.calls, self.last_s
         self._check_outages()
         found.end()
@@ -141,7 +144,7 @@ class JudgedSet:
         elif end.kind == _FIRST_OF_PHASE:
             name, _ = between.arms[end.arm or 0]
             exposure = course.exposures.get(name, {})
-            if end.excluded or is_shadow(exposure) or next(iter(exposure), self.control) != self.control:
+            if end.excluded or self._is_other(exposure):
                 raise IrreducibleError("a phase begins with a call that is not analysed, or with shadows")
             if course.current:
                 found.look()
@@ -157,7 +160,18 @@ class JudgedSet:
                     if change in self._followed:
                         return
                     self._followed.add(change)
+            named = record.get("phase", record.get("to_phase", ""))
+            before = course.exposures.get(named, {})
             found.take({"t": end.seen_s, **record, "seen_s": end.seen_s, "seen_by": between.processes[end.process]})
+            exposure = course.exposures.get(named, {})
+            if named in course.phases and (self._is_other(exposure) or (before and list(before) != list(exposure))):
+                raise IrreducibleError("a phase that has begun gets other arms")
+        if len(course.phases) + len(course.exposures) >= 2 * MOST_PHASES:
+            raise IrreducibleError("there are too many phases")
+
+    def _is_other(self, exposure: Mapping[str, float]) -> bool:
+        """Whether a phase has shadows only, or no control that is known."""
+        return is_shadow(exposure) or next(iter(exposure), self.control) != self.control
 
     def _check_outages(self) -> None:
         course = self.one.course
@@ -182,6 +196,8 @@ class JudgedSet:
             batch.outcomes["counted"] += decisions if is_label else outcomes
             if is_label and seconds:
                 batch.outcomes["duplicate"] += seconds
+            if is_label and not decisions:
+                continue
             # A call's value is then a sum, no longer 0 or 1.
             sums = int(others) + (0 if is_label else seconds)
             weight = float(decisions) if is_label else 0.0

@@ -14,6 +14,8 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+
 from rollout_sdk.analysis.bounded import shortened
 from rollout_sdk.analysis.in_duckdb import InDuckDB
 from rollout_sdk.analysis.judged import (
@@ -30,7 +32,9 @@ from rollout_sdk.analysis.outcomes import Set
 from rollout_sdk.analysis.relations import IrreducibleError
 from rollout_sdk.analysis.sums_of_batches import ALL, FAILED, Batch
 from rollout_sdk.journal import Journal
-from rollout_sdk.journal.parts import writer_of
+from rollout_sdk.journal.decoding import decoded, why_skipped
+from rollout_sdk.journal.parts import part_of, writer_of
+from rollout_sdk.journal.reader import part_in
 from rollout_sdk.judging.metrics.slow_calls import UNTIMED
 from rollout_sdk.judging.unit_sample import MOST_KEPT
 from rollout_sdk.plan import ERROR_RATE, LATENCY, LATENCY_MEAN, Criterion, Guardrail, is_judged, is_measured
@@ -99,11 +103,15 @@ class _Reading:
         self._arms: dict[int, tuple[str, str]] = {}
         self._sets: dict[int, JudgedSet] = {}
         self._lines: dict[tuple[int, int], dict[str, Any]] = {}
+        self._declared: dict[int, Judged] = {}
 
     def found(self) -> dict[Set, Judged]:
         database = self._database
-        if database.prepare() or database.value("repeated_calls") or database.value("unusual"):
-            raise IrreducibleError("the judge needs more than columns")
+        # What takes the least time is looked at first: what may refuse a journal must not cost as much as judging it.
+        self._check_lines()
+        self._read_declared()
+        if database.prepare() or database.value("repeated_calls"):
+            raise IrreducibleError("calls or outcomes are repeated")
         self._order()
         names = self._read_sets()
         self._criteria()
@@ -116,6 +124,47 @@ class _Reading:
             one.replay(between)
         return {names[number]: one.one for number, one in self._sets.items()}
 
+    def _check_lines(self) -> None:
+        """Refuse lines that are more than their columns, and files of several processes."""
+        journal, database = self._journal, self._database
+        if database.value("unusual"):
+            raise IrreducibleError("the judge needs more than columns")
+        for file, line in database.reduced("first_lines"):
+            # Which process wrote a line says whether it was read before.
+            record = decoded(line.encode())
+            process = None if why_skipped(record) else part_in(record)
+            named = part_of(Path(file).name)
+            if process is not None and (named is None or evolve(process, number=0) != evolve(named, number=0)):
+                raise IrreducibleError("a file has lines of another process than its name says")
+        database.make("judged_sets")
+        if database.value("how_many_sets") > MOST_ROLLOUTS:
+            raise IrreducibleError("there are too many sets of arms")
+        if len({writer_of(path) for path in journal.files}) > MOST_PROCESSES:
+            raise IrreducibleError("there are too many processes")
+
+    def _read_declared(self) -> None:
+        """Read what every set of arms is judged by: it must stay, and its evidence must be sums."""
+        said: dict[int, dict[str, Any]] = {}
+        for number, file, line in self._database.reduced("declared"):
+            record = self._record(file, line)
+            first = said.setdefault(number, record)
+            if any(record.get(name) != first.get(name) for name in ("plan", "control")):
+                raise IrreducibleError("what is declared changes")
+        for number, record in said.items():
+            one = self._declared[number] = Judged.begun(record["rollout"])
+            one.take({**record, "seen_s": 0.0})
+            if one.course.criteria.max_calls_per_unit is not None:
+                raise IrreducibleError("calls are capped")
+            for each in (*one.course.criteria.all, *one.undeclared):
+                _check(each)
+
+    def _record(self, file: str, line: str) -> dict[str, Any]:
+        """A line of a rollout or a transition."""
+        records = list(self._journal.records_in([line.encode()], Path(file)))
+        if len(records) != 1 or "replaced" in records[0]:
+            raise IrreducibleError("rollouts are replaced, or lines are repeated")
+        return records[0]
+
     def _order(self) -> None:
         """Put the lines in order, and in batches."""
         journal, database = self._journal, self._database
@@ -123,8 +172,6 @@ class _Reading:
         for path in journal.files:
             processes.setdefault(writer_of(path), []).append(path)
         self._processes = list(processes)
-        if len(processes) > MOST_PROCESSES:
-            raise IrreducibleError("there are too many processes")
         compacted = journal.compacted
         database.keep(
             "sources",
@@ -136,7 +183,7 @@ class _Reading:
             ],
         )
         database.database.execute(_CELL_OF)
-        for name in ("judged_sets", "judged_arms", "judged_metrics", "placed"):
+        for name in ("judged_arms", "judged_metrics", "placed"):
             database.make(name)
         # Outcomes that are read before their calls wait for them.
         if database.value("unplaced") or database.value("early") or database.value("latest_behind") > _MOST_BEHIND_S:
@@ -153,8 +200,8 @@ class _Reading:
     def _read_sets(self) -> dict[int, Set]:
         names: dict[int, Set] = {}
         for number, key, fingerprint, calls, last_s in self._database.reduced("sets"):
-            if shortened(key) != key or shortened(fingerprint) != fingerprint or len(names) >= MOST_ROLLOUTS:
-                raise IrreducibleError("there are too many sets of arms, or their names are too long")
+            if shortened(key) != key or shortened(fingerprint) != fingerprint:
+                raise IrreducibleError("names are too long")
             names[number] = key, fingerprint
             one = Judged.begun(key)
             one.fold_never()
@@ -174,30 +221,19 @@ class _Reading:
         return names
 
     def _criteria(self) -> None:
-        """Read the lines between batches: what they declare must be declared before the first call, and stay."""
-        journal = self._journal
+        """Read the lines between batches: what is declared must be declared before the first call."""
         for process, place, file, line in self._database.reduced("lines_between"):
-            records = list(journal.records_in([line.encode()], Path(file)))
-            if len(records) != 1 or "replaced" in records[0]:
-                raise IrreducibleError("rollouts are replaced, or lines are repeated")
-            self._lines[process, place] = records[0]
+            self._lines[process, place] = self._record(file, line)
         thresholds, recorded = [], []
         metrics = {metric: number for number, metric in self._database.reduced("each_metric")}
         for number, one in self._sets.items():
-            said = [self._lines[end.process, end.place] for end in one.ends.values() if end.kind == ROLLOUT]
-            plans = [record.get("plan", {}) for record in said]
-            first = next(iter(sorted(one.ends)), None)
-            if not plans or any(plan != plans[0] for plan in plans) or first != 1 or one.ends[1].kind != ROLLOUT:
-                raise IrreducibleError("what is declared changes")
-            asking = Judged.begun(one.one.course.key)
-            asking.take({**said[0], "seen_s": 0.0})
+            first = min(one.ends, default=0)
+            if number not in self._declared or first != 1 or one.ends[first].kind != ROLLOUT:
+                raise IrreducibleError("nothing is declared before the first line")
+            asking = self._declared[number]
             one.control = asking.course.control
             one.declared = (*asking.course.criteria.all, *asking.undeclared)
-            criteria = asking.course.criteria
-            if criteria.max_calls_per_unit is not None:
-                raise IrreducibleError("calls are capped")
             for each in one.declared:
-                _check(each)
                 if isinstance(each, Guardrail) and each.threshold_s is not None:
                     one.labels[len(one.labels) + FAILED + 1] = each.label
                     thresholds.append((number, len(one.labels) + FAILED, each.threshold_s))
@@ -244,12 +280,15 @@ class _Reading:
             new[number, arm, label][batch][zeros] += cells
         levels = []
         for (number, arm, label), by_batch in new.items():
-            seen, level, last = [0] * 33, 0, max(self._sets[number].ends, default=0)
-            for batch in range(last + 1):
+            one, (phase, variant) = self._sets[number], self._arms[arm]
+            name, seen, level = self._label(one, label), [0] * 33, 0
+            for batch in range(max(one.ends, default=0) + 1):
                 if (cells := by_batch.get(batch)) is not None:
                     seen = [a + b for a, b in zip(seen, cells, strict=True)]
                     while sum(seen[level:]) > MOST_KEPT:
                         level += 1
+                    # A batch may thin the sample, and have no unit itself that is kept.
+                    one.batches[batch].sample(phase, variant, name, level)
                 levels.append((number, arm, label, batch, (1 << level) - 1))
         self._database.keep("levels", _LEVELS, levels)
         level_of = {each[:4]: each[4].bit_length() for each in levels}

@@ -1,7 +1,7 @@
 """Sums by segment of a journal that is read as it is written: as in a report, in memory that has a bound.
 
 In a journal, an outcome names its call, and only the call names its segments. So the latest calls are remembered, until their
-outcomes come; and outcomes that come before their calls, because another process recorded them, wait for these.
+outcomes come.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from rollout_sdk.stats import StratifiedBuckets
 __all__ = ["LiveSegments", "RecentCalls"]
 
 _MOST_CALLS = 50_000
-_MOST_EARLY = 10_000
 
 
 @define
@@ -53,30 +52,14 @@ class _Units:
         return self.sample.estimate
 
 
-@define
-class RecentCalls:
-    """The latest calls of all rollouts with segments, and outcomes that wait for theirs; one for all rollouts.
+class RecentCalls(OrderedDict[str, _Call]):
+    """The latest calls of all rollouts with segments, by id; one for all rollouts."""
 
-    Attributes:
-        calls: Calls by id.
-        early: Lines of outcomes by the id of their call.
-    """
-
-    calls: OrderedDict[str, _Call] = Factory(OrderedDict)
-    early: OrderedDict[str, list[Mapping[str, Any]]] = Factory(OrderedDict)
-
-    def came(self, decision: str, call: _Call) -> list[Mapping[str, Any]]:
-        """Remember a call; returns the outcomes that have waited for it."""
-        self.calls[decision] = call
-        if len(self.calls) > _MOST_CALLS:
-            self.calls.popitem(last=False)
-        return self.early.pop(decision, [])
-
-    def wait(self, decision: str, record: Mapping[str, Any]) -> None:
-        """Keep an outcome until its call comes."""
-        self.early.setdefault(decision, []).append(record)
-        if len(self.early) > _MOST_EARLY:
-            self.early.popitem(last=False)
+    def came(self, decision: str, call: _Call) -> None:
+        """Remember a call."""
+        self[decision] = call
+        if len(self) > _MOST_CALLS:
+            self.popitem(last=False)
 
 
 @define
@@ -112,9 +95,7 @@ class LiveSegments:
         if event == "decision":
             self._decided(asked, record)
         elif not record.get("shadow") and isinstance(decision := record.get("id"), str):
-            if (call := self.recent.calls.get(decision)) is None:
-                self.recent.wait(decision, record)
-            else:
+            if (call := self.recent.get(decision)) is not None:
                 self._recorded(asked, call, record)
 
     def _decided(self, asked: Asked, record: Mapping[str, Any]) -> None:
@@ -133,8 +114,7 @@ class LiveSegments:
             for metric, criterion in asked.criteria.items():
                 if criterion.window and criterion.per == "call":
                     self._of(segment, metric, criterion.window).add(phase, arm, bucket, 0.0, 1.0, time_s)
-        for outcome in self.recent.came(record["id"], call):
-            self._recorded(asked, call, outcome)
+        self.recent.came(record["id"], call)
 
     def _recorded(self, asked: Asked, call: _Call, record: Mapping[str, Any]) -> None:
         metric, value = record["metric"], float(record["value"])

@@ -27,6 +27,7 @@ _MOST_SEGMENTS = 5
 _MOST_TRANSITIONS = 6
 _FORMER = ("replaced",)
 _ENDED = ("aborted",)
+_NOTHING = "No rollout has a call, or none that was asked for."
 _BETTER: dict[str, str] = {"PASS": "good enough", "FAIL": "significantly worse", "FUTILE": "less than worth having"}
 
 Style = Callable[[str, Headline], str]
@@ -56,10 +57,10 @@ def as_screen(report: Report, *, width: int = WIDTH, style: Style = _uncoloured)
         width: Columns of the terminal; no line is wider.
         style: Colours the headlines.
     """
-    many = len(ordered(report)) > 1
+    many = len(ordered(report))
     about = [part for line in about_journal(report) for part in fitting(plain(line, _LONGEST_LINE), width)]
     parts = (
-        headlines(report, width=width, style=style) if many else "",
+        headlines(report, width=width, style=style) if many > 1 else "" if many else _NOTHING,
         blocks(report, width=width, style=style),
         "\n".join(about),
     )

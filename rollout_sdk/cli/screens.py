@@ -99,9 +99,11 @@ def _remarks(found: Sequence[StoredStatus]) -> Iterator[str]:
 
 
 def as_page(now: StoredStatus, *, bars: bool = False) -> str:
-    """Format a rollout as a page; with bars, also how far its evidence is from deciding."""
-    drawn = _bars(now.verdict) if bars and now.verdict is not None else ()
-    return "\n".join([*_page(now), *drawn])
+    """Format a rollout as a page; with bars, also how far its evidence is from deciding.
+
+    The verdict comes before its plan, because the lower part of a long page does not fit a window.
+    """
+    return "\n".join(_page(now, bars=bars))
 
 
 def _bars(verdict: Verdict) -> Iterator[str]:
@@ -130,7 +132,7 @@ def _odds(log_e: float) -> str:
     return f"{math.exp(min(log_e, _MOST_LOG)):,.3g}" if log_e < _MOST_LOG else "over 1e6"
 
 
-def _page(now: StoredStatus) -> Iterator[str]:
+def _page(now: StoredStatus, *, bars: bool) -> Iterator[str]:
     yield f"{plain(now.key)}: {now.status}, phase {plain(now.phase)} for {_since(now.now_s - now.entered_s)}"
     yield "  shares     " + "  ".join(f"{plain(name)} {percent(share)}" for name, share in now.shares.items())
     several_ = f", number {now.versions} of this rollout" if now.versions > 1 else ""
@@ -139,7 +141,6 @@ def _page(now: StoredStatus) -> Iterator[str]:
     if now.dropped:
         yield f"  dropped    {', '.join(map(plain, now.dropped))}"
     yield from _served(now)
-    yield from _plan(now)
     if now.invalid:
         # On its own line, for copying.
         yield "  INVALID, no step is taken until:"
@@ -149,7 +150,12 @@ def _page(now: StoredStatus) -> Iterator[str]:
         yield f"  paused     until it has recovered: {', '.join(map(plain, now.paused_by))}"
     if now.verdict is not None:
         yield f"  verdict    {_since(now.now_s - now.verdict.time_s)} ago:"
-        yield from (f"  {plain(line, 2_000)}" for line in _judged(now.verdict))
+        first, *others = _judged(now.verdict)
+        yield f"  {plain(first, 2_000)}"
+        if bars:
+            yield from _bars(now.verdict)
+        yield from (f"  {plain(line, 2_000)}" for line in others)
+    yield from _plan(now)
 
 
 def _judged(verdict: Verdict) -> Iterator[str]:

@@ -23,7 +23,7 @@ from rollout_sdk.journal.decoding import decisions_of, decoded, why_skipped
 from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of, private_folders
 from rollout_sdk.journal.repeats import Repeats
 
-__all__ = ["Journal", "read_journal"]
+__all__ = ["Journal", "part_in", "read_journal"]
 
 _LONGEST_LINE = 4 << 20
 """Longer ones are damage: an honest line has some hundred bytes, and a file without newlines must not fill the memory."""
@@ -202,7 +202,7 @@ class Journal:
         record = decoded(line)
         why, records = why_skipped(record), None
         if why is None:
-            if record["event"] == "journal" and (part := _part(record)) is not None:
+            if record["event"] == "journal" and (part := part_in(record)) is not None:
                 # Where the name says which part it is, the first line cannot speak for another.
                 if not source.is_named or not source.is_first:
                     self._parts.add(part)
@@ -246,7 +246,7 @@ class Journal:
         return too_long
 
 
-def _part(record: dict[str, Any]) -> Part | None:
+def part_in(record: Mapping[str, Any]) -> Part | None:
     """The part that begins with this line; None where an earlier SDK wrote it."""
     host, pid, began, number = (record.get(name) for name in ("host", "pid", "began", "part"))
     if host is None or pid is None or began is None or number is None:

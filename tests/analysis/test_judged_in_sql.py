@@ -10,10 +10,12 @@ from attrs import asdict
 from rollout_sdk.analysis import reduced, summarise
 from rollout_sdk.analysis.compact import compact
 from rollout_sdk.analysis.in_duckdb import InDuckDB
-from rollout_sdk.analysis.judged import judged
+from rollout_sdk.analysis.judged import Judged, judged
 from rollout_sdk.analysis.judged_in_sql import judged_by_sums
 from rollout_sdk.analysis.relations import IrreducibleError
 from rollout_sdk.journal import Journal
+from rollout_sdk.judging.unit_sample import cell_of
+from tests.analysis.harsh_journals import HarshJournal
 from tests.analysis.test_database import NOW, different, differing
 
 BEGIN_S = 1.7e9
@@ -101,8 +103,7 @@ class Written:
         self.put(
             process, "decision", t=time_s, **which, strategy="ab", served=variant,
             reason="override" if is_excluded else "split", propensity=0.5, share=0.5, unit=f"{unit:016x}",
-            runs=[[variant, round(rng.expovariate(60), 9), error, None]], excluded=is_excluded or None,
-            closed_early=True if rng.random() < 0.03 else None,
+            excluded=is_excluded or None, closed_early=True if rng.random() < 0.03 else None, **self.runs(variant, error),
         )  # fmt: skip
         if not isinstance(self.due, list):
             self.due = []
@@ -112,6 +113,19 @@ class Written:
                 outcome |= {"decided": time_s, "excluded": is_excluded or None, "item": f"i{rng.random()}"}
                 self.due.append(outcome)
                 self.waiting.append((process if self.recorder is None else self.recorder, "outcome"))
+
+    def runs(self, variant, error):
+        """What ran for a call: after a failure, or while a breaker is open, the control."""
+        rng = self.rng
+        own, control = (
+            [variant, round(rng.expovariate(60), 9), error, None],
+            ["control", round(rng.expovariate(60), 9), None, None],
+        )
+        if variant != "control" and self.number > self.least + 20 and rng.random() < 0.02:
+            return {"runs": [control], "withheld": rng.choice(["breaker_open", "aborted"])}
+        if error is not None and rng.random() < 0.7:
+            return {"runs": [own, control]}
+        return {"runs": [own], "no_evidence": True if self.number > self.least + 20 and rng.random() < 0.01 else None}
 
     def close(self):
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -175,10 +189,91 @@ def test_sums_are_judged_as_lines_are_on_many_journals(tmp_path, seed):
         assert str(error) == "there may be an outage"
 
 
+def roughly(folder, seed, monkeypatch):
+    """Hold a journal of a rollout with a rough life, with more looks, and with samples of units that are soon full."""
+    kept = random.Random(seed).choice([16, 64, 8192])
+    for module in ("rollout_sdk.judging.unit_sample", "rollout_sdk.analysis.judged_in_sql"):
+        monkeypatch.setattr(f"{module}.MOST_KEPT", kept)
+    looking_soon(monkeypatch)
+    HarshJournal(seed).write(folder)
+    if seed % 3 == 0:
+        compact(folder, idle_s=NOW)
+    try:
+        held(folder)
+    except IrreducibleError as error:
+        return str(error)
+    return ""
+
+
+def looking_soon(monkeypatch):
+    """The first look of every judge after twenty calls."""
+    begun = Judged.begun.__func__
+
+    def begun_soon(cls, key):
+        made = begun(cls, key)
+        made._next_look = 20
+        return made
+
+    monkeypatch.setattr(Judged, "begun", classmethod(begun_soon))
+    monkeypatch.setattr("rollout_sdk.analysis.judged_in_sql.FIRST_LOOK", 20)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_sums_of_a_rough_life_are_judged_as_lines_are(tmp_path, monkeypatch, seed):
+    assert roughly(tmp_path / "journal", seed, monkeypatch) == ""
+
+
+LEFT = ("lines are not in order", "a phase begins with a call that is not analysed, or with shadows", "there may be an outage")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6, 200))
+def test_sums_of_many_rough_lives_are_judged_as_lines_are(tmp_path, monkeypatch, seed):
+    assert roughly(tmp_path / "journal", seed, monkeypatch) in ("", *LEFT)
+
+
 def test_samples_of_units_are_thinned_as_the_judge_thins_them(tmp_path, monkeypatch):
     for module in ("rollout_sdk.judging.unit_sample", "rollout_sdk.analysis.judged_in_sql"):
         monkeypatch.setattr(f"{module}.MOST_KEPT", 64)
     held(Written(tmp_path / "journal", 4, plan=PLANS[1], calls=3000).close())
+
+
+def lines_of(written, process=0):
+    """The lines of a process, decoded; change them and write them again with `put`."""
+    return [json.loads(line) for line in written.files[process]]
+
+
+def put(written, process, records):
+    written.files[process] = [json.dumps(record, separators=(",", ":")) for record in records]
+
+
+def test_a_sample_is_thinned_by_units_of_which_it_keeps_none(tmp_path, monkeypatch):
+    for module in ("rollout_sdk.judging.unit_sample", "rollout_sdk.analysis.judged_in_sql"):
+        monkeypatch.setattr(f"{module}.MOST_KEPT", 16)
+    written = Written(tmp_path / "journal", 4, plan=PLANS[1], calls=17, processes=1)
+    records = lines_of(written)
+    begun = [record for record in records if record["event"] in ("journal", "rollout")]
+    call = next(record for record in records if record["event"] == "decision")
+    units = iter(range(1, 10_000))
+    calls = [{**call, "rollout": "a", "variant": "v2", "id": f"c{number}"} for number in range(17)]
+    for each in calls:
+        each["runs"] = [["v2", 0.01, None, None]]
+    for each in calls[:-1]:
+        each["unit"] = f"{next(units):x}"
+    # Thinned, the sample has the units with even cells.
+    calls[-1]["unit"] = f"{next(unit for unit in units if cell_of(unit) % 2):x}"
+    put(written, 0, [*begun, *calls[:-1], begun[1], calls[-1], begun[1]])
+    held(written.close())
+    found, _ = judged(Journal(written.folder))
+    assert found["a", "f1"].course.evidence.phases[call["phase"]].units["v2"].level == 1
+
+
+def test_a_second_label_under_another_name_has_no_arm_of_its_own(tmp_path):
+    written = Written(tmp_path / "journal", 1, plan=PLANS[3], calls=300)
+    records = lines_of(written)
+    label = next(record for record in records if record.get("metric") == "label" and not record.get("excluded"))
+    put(written, 0, [*records, {**label, "variant": "ghost", "item": "other"}])
+    held(written.close())
 
 
 def test_a_report_of_a_large_journal_is_the_same_by_sums(tmp_path, monkeypatch):
@@ -198,13 +293,19 @@ def test_a_report_of_a_large_journal_is_the_same_by_sums(tmp_path, monkeypatch):
     ("changed", "to"),
     [
         ('"reason":"split"', '"reason":"split","cov":1.5'),
-        ('"reason":"split"', '"reason":"split","no_evidence":true'),
         ('"reason":"split"', '"reason":"split","rate":0.5'),
-        ('"reason":"split"', '"reason":"split","withheld":"breaker_open"'),
         ('"reason":"split"', '"reason":"split","unmeasured":"Page"'),
         ('"metric":"click","value":1.0', '"metric":"click","value":1e60'),
         ('"metric":"click"', '"metric":"click","source":"human"'),
+        ('"metric":"click","value":1.0', '"metric":"click","value":9e49'),
+        ('"metric":"click"', '"metric":"click","details":1'),
+        ('"metric":"click"', '"metric":"click","shadow":"yes"'),
+        ('"metric":"click"', '"metric":"click","source":1'),
+        ('"decided":1', '"decided":2'),
         ('"unit":"', '"unit":"u'),
+        ('"runs":[', '"runs":[["v2",0.1,"OSError",null],["v2",0.1,"OSError",null],'),
+        ('"runs":[', '"runs":[["v2",0.1,"OSError",true],'),
+        ('"runs":[', '"runs":[["v2",1e308,"OSError",null],'),
     ],
 )
 def test_what_sums_cannot_say_is_judged_line_by_line(tmp_path, monkeypatch, changed, to):
@@ -217,6 +318,72 @@ def test_what_sums_cannot_say_is_judged_line_by_line(tmp_path, monkeypatch, chan
     expected = summarise(folder)
     monkeypatch.setattr(reduced, "_LARGE", 0)
     assert [] == differing(expected, summarise(folder))
+
+
+def refused(written):
+    """The journal is left to the other reader, and why."""
+    folder = written.close()
+    with pytest.raises(IrreducibleError) as error:
+        by_sums(folder)
+    return str(error.value)
+
+
+def test_an_outcome_of_no_possible_time_is_judged_line_by_line(tmp_path):
+    written = Written(tmp_path / "journal", 1, calls=300)
+    records = lines_of(written, 1)
+    next(record for record in records if record["event"] == "outcome")["t"] = 1e308
+    put(written, 1, records)
+    assert refused(written) == "the judge needs more than columns"
+
+
+def test_values_whose_sum_is_out_of_range_hide_no_report(tmp_path, monkeypatch):
+    written = Written(tmp_path / "journal", 1, calls=300, plan=PLANS[1])
+    for process in range(3):
+        records = lines_of(written, process)
+        for record in records:
+            if record.get("metric") == "click":
+                record["value"] = 9e49
+        put(written, process, records)
+    expected = summarise(written.close())
+    monkeypatch.setattr(reduced, "_LARGE", 0)
+    assert [] == differing(expected, summarise(written.folder))
+
+
+@pytest.mark.parametrize(
+    "change", [{"shadow": 1.0, "shares": {"control": 1.0, "v2": 0.0}}, {"shares": {"v2": 0.5, "control": 0.5}}, {"shares": {}}]
+)
+def test_a_phase_that_gets_other_arms_after_its_first_call_is_judged_line_by_line(tmp_path, change):
+    written = Written(tmp_path / "journal", 1, calls=300, plan={})
+    records = lines_of(written)
+    said = next(record for record in records if record["event"] == "rollout")
+    put(written, 0, [*records, {**said, **change}])
+    assert refused(written) == "a phase that has begun gets other arms"
+
+
+def test_a_control_that_changes_its_name_is_judged_line_by_line(tmp_path):
+    written = Written(tmp_path / "journal", 1, calls=300, plan={})
+    records = lines_of(written)
+    said = next(record for record in records if record["event"] == "rollout")
+    put(written, 0, [*records, {**said, "control": "v2"}])
+    assert refused(written) == "what is declared changes"
+
+
+def test_a_file_with_lines_of_another_process_is_judged_line_by_line(tmp_path):
+    written = Written(tmp_path / "journal", 1, calls=300)
+    put(written, 0, [*lines_of(written), lines_of(written, 1)[0]])
+    assert refused(written) == "a file has lines of another process than its name says"
+
+
+def test_what_refuses_a_journal_costs_no_tables(tmp_path, monkeypatch):
+    made = []
+    make = InDuckDB.make
+    monkeypatch.setattr(InDuckDB, "make", lambda self, name, *rest: made.append(name) or make(self, name, *rest))
+    for plan in (
+        {"gates": [{"metric": "click", "window": "90s"}]},
+        {"guardrails": [{"metric": "first_item", "threshold_s": 1}]},
+    ):
+        refused(Written(tmp_path / f"{len(made)}", 1, calls=300, plan=plan))
+    assert set(made) == {"judged_sets"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from attrs import asdict
 
 from rollout_sdk import ABTest, Gate, Guardrail, Runtime, rollout
-from rollout_sdk.analysis import as_screen, as_text, early, live_segments, summarise
+from rollout_sdk.analysis import as_screen, as_text, live_segments, summarise
 from rollout_sdk.analysis.compact import compact
 from rollout_sdk.analysis.gather import gather
 from rollout_sdk.analysis.judged import Judged, judged
@@ -374,20 +374,13 @@ def totals(verdict):
     }
 
 
-def test_the_live_page_remembers_the_latest_calls_and_the_latest_outcomes_without_one(tmp_path, monkeypatch):
+def test_the_live_page_remembers_the_latest_calls(tmp_path, monkeypatch):
     monkeypatch.setattr(live_segments, "_MOST_CALLS", 20)
-    monkeypatch.setattr(live_segments, "_MOST_EARLY", 10)
     source, folder = tmp_path / "source", tmp_path / "live"
     folder.mkdir()
     lived(source, 1)
-    # Outcomes of calls that are not there.
-    (path,) = source.glob("events-*.jsonl")
-    path.write_bytes(b"".join(line for line in path.read_bytes().splitlines(True) if b'"country":"NL"' not in line))
     live, _ = said_live(source, folder, 3)
-    for _ in range(early._READINGS):
-        live.read()
-    assert len(live._recent.calls) == 20
-    assert len(live._recent.early) == 10
+    assert len(live._recent) == 20
 
 
 def test_the_live_page_has_a_chart_of_segments(tmp_path):

@@ -25,8 +25,13 @@ def bars(*findings):
         key="shop.rank", status="running", phase="1:5%", step=0, steps=("5%",), shares={"control": 0.95, "v2": 0.05},
         revision=1, entered_s=0.0, now_s=1.0, verdict=verdict,
     )  # fmt: skip
-    assert as_page(status, bars=True).startswith(as_page(status))
-    return as_page(status, bars=True)[len(as_page(status)) + 1 :].splitlines()
+    page, drawn = as_page(status).splitlines(), as_page(status, bars=True).splitlines()
+    after = 1 + next(index for index, line in enumerate(page) if "INCONCLUSIVE" in line)
+    lines = drawn[after : after + len(drawn) - len(page)]
+    # Below what the verdict says, and above its details and the plan, which may not fit a window.
+    assert drawn == [*page[:after], *lines, *page[after:]]
+    assert not any(line.startswith("  plan") for line in drawn[:after])
+    return lines
 
 
 @pytest.mark.parametrize(

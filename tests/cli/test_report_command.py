@@ -37,6 +37,13 @@ def test_a_rollout_that_the_journal_does_not_have_is_named_with_those_that_it_ha
     assert 0 == run(tmp_path, "--rollout", "shop.ads", "--since", "2999-01-01").exit_code
 
 
+@pytest.mark.parametrize("asked", [("--since", "2099-01-01"), ("--phase", "9:50%")])
+def test_a_report_of_no_call_says_so(tmp_path, asked):
+    journal(tmp_path, decision(1, "control"))
+    found = run(tmp_path, *asked)
+    assert (0, True) == (found.exit_code, "none that was asked for" in found.output)
+
+
 def test_the_page_shows_the_states_of_the_store_in_the_environment(tmp_path):
     folder, address = tmp_path / "journal", f"sqlite:///{tmp_path}/rollouts.db"
     model, runtime = served(folder, address)

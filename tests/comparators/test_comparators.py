@@ -212,6 +212,7 @@ def test_where_no_field_is_found_nothing_is_said():
     # One that is sometimes there is no mistake, and neither is one that is ignored.
     assert Fields({"label": Label(), "note": Text()}, extra="ignore")({"label": 1}, {"label": 1}).match
     assert Fields({"id": Ignore()}, extra="ignore")({"id": 1}, {"id": 2}).match
+    assert Ignore()(1, "another").match
     assert Fields({"note": Text()})({"label": 1}, {"label": 1}).match
 
 
@@ -306,7 +307,7 @@ def test_cosine_is_that_of_scipy(one, other):
 
 @pytest.mark.parametrize(("one", "other", "match"), [
     ([0, 0], [0.0, 0.0], True), ([0, 0], [1, 0], False), ([1, 0], [2, 0], True), ([1, 0], [-1, 0], False),
-    ([math.nan], [1.0], False), ([1e-200, 0], [1e200, 0], True),
+    ([math.nan], [1.0], False), ([1e-200, 0], [1e200, 0], True), ([], [], True),
 ])  # fmt: skip
 def test_vectors_at_the_edge(one, other, match):
     assert [Cosine()(one, other).match, Cosine()(np.array(one, float), np.array(other, float)).match] == [match, match]

@@ -17,12 +17,12 @@ WITH parsed AS (
         -- The only object inside another: texts by name.
         AND NOT regexp_replace(line, r'"segments":\{(?:"[^"]*":"[^"]*",?)+\}', '"segments":0') RLIKE concat(
             r'"(?:event|rollout|id|strategy|phase|fingerprint|variant|served|reason|unit|withheld|unmeasured|metric|item|event_id|end',
-            r'|error|difference_reason|comparator|control_error)":[^"]',
+            r'|error|difference_reason|comparator|control_error|source)":[^"]',
             r'|"(?:t|share|bucket|rate|value|duration_s|wait_s|match|difference|propensity|position|cov|decided|call_rate',
             r'|first_item_s|control_duration_s|control_first_item_s)":[^-0-9]',
             r'|"(?:bucket|position|match)":-?[0-9]+[.eE]|"v":(?:[^1]|1[^,}])|"(?:excluded|closed_early|answered|no_evidence)":[^tf]',
-            r'|"(?:runs|shadows|blend|items|teams)":[^\[]|"(?:shadows|blend|items)":\[[^"]|"rule":[^{]',
-            r'|"(?:fields|labels)":|"shadow":t|,[\]}]|:-?(?:NaN|Infinity)|\\',
+            r'|"(?:runs|shadows|blend|items|teams)":[^\[]|"(?:shadows|blend)":\[[^"]|"(?:rule|details)":[^{]',
+            r'|"(?:fields|labels|items)":|"shadow":[^f]|,[\]}]|:-?(?:NaN|Infinity)|\\',
             -- Other runs than one; bytes that are not text; and what stands before or after an object.
             r'|"runs":(?!\[\]|\[\["[^"]*",-?[0-9.eE+-]+,(?:null|"[^"]*"),(?:null|-?[0-9.eE+-]+)\]\])',
             '|\uFFFD', r'|^[^{]|[^}]$|\}.|"segments":[^0]') AS is_clean

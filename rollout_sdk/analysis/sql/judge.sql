@@ -7,7 +7,7 @@
 -- name: unusual
 SELECT COUNT(*) AS lines
 FROM events
-WHERE NOT coalesce(is_simple, false) AND (line IS NOT NULL OR is_plain)
+WHERE NOT coalesce(is_summable, false) AND (line IS NOT NULL OR is_plain)
     AND coalesce(event, '') NOT IN ('journal', 'rollout', 'transition', 'lost');
 
 -- table: judged_sets
@@ -17,6 +17,17 @@ FROM (
     FROM events
     WHERE event IN ('decision', 'rollout', 'transition', 'outcome') AND rollout IS NOT NULL
 ) each_set;
+
+-- name: declared
+SELECT s.of_set, e.file, e.line
+FROM events e JOIN judged_sets s ON e.rollout = s.rollout AND e.fingerprint = s.fingerprint
+WHERE e.event = 'rollout' AND e.line IS NOT NULL;
+
+-- name: how_many_sets
+SELECT COUNT(*) AS sets FROM judged_sets;
+
+-- name: first_lines
+SELECT file, line FROM events WHERE event = 'journal' AND line IS NOT NULL;
 
 -- table: judged_arms
 SELECT *, CAST(row_number() OVER (ORDER BY of_set, phase, variant) AS INTEGER) AS arm
@@ -33,12 +44,12 @@ FROM (SELECT DISTINCT metric FROM events WHERE event = 'outcome') each_metric;
 -- table: placed
 SELECT s.of_set, a.arm, e.kind, e.process, e.place,
     coalesce(MAX(CASE WHEN e.kind IN (0, 2) THEN e.t END) OVER (PARTITION BY e.process ORDER BY e.place), 0.0) AS seen_s,
-    e.t, e.excluded, e.failed, e.bucket, e.cell, m.of_metric, e.value, e.call
+    e.t, e.excluded, e.failed, e.bucket, e.cell, m.of_metric, e.value, e.call, e.decided
 FROM (
     SELECT CASE event WHEN 'decision' THEN 0 WHEN 'outcome' THEN 1 WHEN 'transition' THEN 2 ELSE 3 END AS kind,
-        rollout, fingerprint, phase, variant, metric, excluded, failed, CAST(bucket AS SMALLINT) AS bucket, t,
-        call, CASE WHEN event = 'outcome' THEN value ELSE run_s END AS value,
-        CASE WHEN event = 'decision' AND NOT excluded THEN cell_of(CAST('0x' || unit AS UBIGINT)) END AS cell,
+        rollout, fingerprint, phase, variant, metric, is_left_out AS excluded, failed, CAST(bucket AS SMALLINT) AS bucket, t,
+        call, CASE WHEN event = 'outcome' THEN value ELSE waited_s END AS value, decided,
+        CASE WHEN event = 'decision' AND NOT is_left_out THEN cell_of(CAST('0x' || unit AS UBIGINT)) END AS cell,
         sources.process, (CAST(sources.part AS BIGINT) << 40 | events.number) * 2 AS place
     FROM events JOIN sources ON events.file = sources.file
     WHERE event IN ('decision', 'outcome', 'transition', 'rollout')
@@ -98,8 +109,8 @@ FROM placed;
 -- name: early
 SELECT COUNT(*) AS outcomes
 FROM placed o LEFT JOIN placed c ON o.call = c.call AND c.kind = 0
-WHERE o.kind = 1 AND NOT coalesce(c.seen_s < o.seen_s OR (c.seen_s = o.seen_s AND (c.process < o.process
-    OR (c.process = o.process AND c.place < o.place))), false);
+WHERE o.kind = 1 AND NOT coalesce(o.decided <= o.seen_s AND (c.seen_s < o.seen_s OR (c.seen_s = o.seen_s
+    AND (c.process < o.process OR (c.process = o.process AND c.place < o.place)))), false);
 
 -- name: latest_behind
 SELECT coalesce(MAX(seen_s - t), 0) AS behind_s FROM placed WHERE kind = 0;
