@@ -127,7 +127,10 @@ class JudgedSet:
                 phase = course.phases[name]
                 phase.calls, phase.ended_s = phase.calls + int(calls), max(phase.ended_s, last_s)
             self._add_outcomes(batch, self.outcomes.get(index, ()), between)
-            batch.add_to(course.evidence, course.exposures)
+            try:
+                batch.add_to(course.evidence, course.exposures)
+            except ValueError:
+                raise IrreducibleError("sums are out of range") from None
         found.calls, found.now_s = self.calls, self.last_s
         self._check_outages()
         found.end()

@@ -106,8 +106,7 @@ class HarshJournal:
         self.put(
             process, "decision", t=time_s, **about, strategy="ab", served="control" if error else variant, reason="split",
             propensity=0.5, share=0.5, unit=f"{unit:016x}", answered=True if error and rng.random() < 0.3 else None,
-            runs=[[variant, rng.choice([round(rng.expovariate(30), 9), 0.1, 1, 0]), error, None]],
-            closed_early=True if rng.random() < 0.03 else None,
+            closed_early=True if rng.random() < 0.03 else None, **self.runs(variant, error),
         )  # fmt: skip
         about |= {"fingerprint": fingerprint or "", "decided": time_s}
         spend, loss = rng.choice([rng.expovariate(1), 0, 1, -3, 1e14]), -rng.random()
@@ -121,6 +120,15 @@ class HarshJournal:
                 if rng.random() < 0.02:
                     outcome["phase"] = rng.choice(["0:50%", "9:none"])
                 self.waiting.append((process, outcome))
+
+    def runs(self, variant, error):
+        rng = self.rng
+        runs = [[variant, rng.choice([round(rng.expovariate(30), 9), 0.1, 1, 0]), error, None]]
+        if error is not None and rng.random() < 0.7:
+            runs.append(["control", rng.random() / 10, rng.choice([None, "OSError"]), None])
+        if variant != "control" and rng.random() < 0.02:
+            return {"runs": runs[1:] or [["control", 0.1, None, None]], "withheld": rng.choice(["breaker_open", "aborted"])}
+        return {"runs": runs, "no_evidence": True if rng.random() < 0.01 else None}
 
     def write(self, folder):
         """Write the files: in one part or several, compressed or not, and some without an end."""

@@ -36,6 +36,29 @@ split AS (
         AND NOT (j.unmeasured IS NOT NULL AND j.withheld IS NULL AND coalesce(len(runs), 0) > 0 AND coalesce(runs[1][3], 'null') = 'null')
         THEN map_entries(j.segments) END AS pairs
     FROM typed
+),
+checked AS (
+    SELECT *,
+        len(runs[1]) = 4 AND runs[1][1][1] = '"' AND isfinite(try_cast(runs[1][2] AS DOUBLE)) AND runs[1][2][1] <> '"'
+            AND (coalesce(runs[1][3], 'null') = 'null' OR runs[1][3][1] = '"')
+            AND (coalesce(runs[1][4], 'null') = 'null' OR isfinite(try_cast(runs[1][4] AS DOUBLE))) AS is_first_run,
+        len(runs[2]) = 4 AND runs[2][1][1] = '"' AND isfinite(try_cast(runs[2][2] AS DOUBLE)) AND runs[2][2][1] <> '"'
+            AND (coalesce(runs[2][3], 'null') = 'null' OR runs[2][3][1] = '"')
+            AND (coalesce(runs[2][4], 'null') = 'null' OR isfinite(try_cast(runs[2][4] AS DOUBLE))) AS is_second_run,
+        is_clean AND (j.rate IS NULL OR j.rate BETWEEN 0.0002 AND 1) AND coalesce(isfinite(j.t), true) AND CASE j.event
+            WHEN 'decision' THEN
+                j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.strategy IS NOT NULL AND j.phase IS NOT NULL
+                AND j.variant IS NOT NULL AND j.served IS NOT NULL AND j.reason IS NOT NULL AND j.bucket IS NOT NULL
+                AND j.blend IS NULL AND j.teams IS NULL AND j.rule IS NULL AND coalesce(len(j.shadows), 0) <= 1
+                AND coalesce(cardinality(j.segments), 0) <= 4 AND coalesce(isfinite(j.share), true)
+            WHEN 'shadow' THEN
+                j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.end IS NOT NULL
+                AND coalesce(isfinite(j.duration_s), true) AND coalesce(isfinite(j.difference), true)
+                AND coalesce(isfinite(j.control_duration_s), true)
+            WHEN 'outcome' THEN
+                j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
+            ELSE false END AS is_whole
+    FROM split
 )
 SELECT
     file,
@@ -83,32 +106,21 @@ SELECT
     j.difference_reason AS difference_reason,
     coalesce(j.comparator, 'default') AS comparator,
     j.control_duration_s AS control_duration_s,
-    coalesce(is_clean AND (j.rate IS NULL OR j.rate BETWEEN 0.0002 AND 1) AND coalesce(isfinite(j.t), true) AND CASE j.event
-        WHEN 'decision' THEN
-            j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.strategy IS NOT NULL AND j.phase IS NOT NULL
-            AND j.variant IS NOT NULL AND j.served IS NOT NULL AND j.reason IS NOT NULL AND j.bucket IS NOT NULL
-            AND j.blend IS NULL AND j.teams IS NULL AND j.rule IS NULL AND coalesce(len(j.shadows), 0) <= 1 AND coalesce(cardinality(j.segments), 0) <= 4
-            AND coalesce(isfinite(j.share), true)
-            AND (runs IS NULL OR len(runs) = 0 OR (len(runs) = 1 AND len(runs[1]) = 4 AND runs[1][1][1] = '"'
-                AND isfinite(try_cast(runs[1][2] AS DOUBLE)) AND runs[1][2][1] <> '"'
-                AND (coalesce(runs[1][3], 'null') = 'null' OR runs[1][3][1] = '"') AND (coalesce(runs[1][4], 'null') = 'null' OR runs[1][4][1] <> '"')))
-        WHEN 'shadow' THEN
-            j.rollout IS NOT NULL AND j.id IS NOT NULL AND j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.end IS NOT NULL
-            AND coalesce(isfinite(j.duration_s), true) AND coalesce(isfinite(j.difference), true)
-            AND coalesce(isfinite(j.control_duration_s), true)
-        WHEN 'outcome' THEN
-            j.t IS NOT NULL AND j.rollout IS NOT NULL AND j.metric IS NOT NULL AND isfinite(j.value) AND j.id IS NOT NULL
-        ELSE false END, false) AS is_plain,
-    -- What a judge makes of the line is in these columns.
+    coalesce(is_whole AND (j.event <> 'decision' OR runs IS NULL OR len(runs) = 0 OR (len(runs) = 1 AND is_first_run)), false)
+        AS is_plain,
+    -- What a judge makes of the line is in these columns, also of a call that fell back to the control.
     j.decided AS decided,
-    coalesce(is_plain AND j.rate IS NULL AND j.t BETWEEN 1 AND 1e11 AND j.bucket BETWEEN 0 AND 511 AND CASE j.event
+    coalesce(j.excluded, false) OR coalesce(j.no_evidence, false) OR coalesce(j.withheld, '') IN ('aborted', 'disabled') AS is_left_out,
+    CASE WHEN NOT coalesce(j.closed_early, false)
+        THEN try_cast(runs[1][2] AS DOUBLE) + coalesce(try_cast(runs[2][2] AS DOUBLE), 0) END AS waited_s,
+    coalesce(is_whole AND j.rate IS NULL AND j.t BETWEEN 1 AND 1e11 AND j.bucket BETWEEN 0 AND 511 AND CASE j.event
         WHEN 'decision' THEN
-            coalesce(j.excluded, false) OR (j.withheld IS NULL AND j.unmeasured IS NULL AND NOT coalesce(j.no_evidence, false)
-                AND NOT contains(line, '"cov":') AND len(runs) = 1 AND trim(runs[1][1], '"') = j.variant
-                AND regexp_full_match(j.unit, '[0-9a-f]{1,16}'))
+            is_first_run AND (len(runs) = 1 OR (len(runs) = 2 AND is_second_run)) AND j.unmeasured IS NULL AND coalesce(abs(waited_s) <= 1e15, true)
+            AND NOT contains(line, '"cov":') AND regexp_full_match(j.unit, '[0-9a-f]{1,16}')
         WHEN 'outcome' THEN
             j.phase IS NOT NULL AND j.variant IS NOT NULL AND j.fingerprint IS NOT NULL AND abs(j.value) <= 1e15
-            AND j.decided IS NOT NULL AND NOT contains(line, '"details":') AND NOT contains(line, '"call_rate":') AND NOT contains(line, '"source":')
-        ELSE false END, false) AS is_simple,
+            AND j.decided IS NOT NULL AND NOT contains(line, '"details":') AND NOT contains(line, '"call_rate":')
+            AND NOT contains(line, '"source":')
+        ELSE false END, false) AS is_summable,
     line
-FROM split
+FROM checked

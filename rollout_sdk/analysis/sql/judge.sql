@@ -8,7 +8,7 @@
 -- name: unusual
 SELECT COUNT(*) AS lines
 FROM events
-WHERE NOT coalesce(is_simple, false) AND (line IS NOT NULL OR is_plain)
+WHERE NOT coalesce(is_summable, false) AND (line IS NOT NULL OR is_plain)
     AND coalesce(event, '') NOT IN ('journal', 'rollout', 'transition', 'lost');
 
 -- table: judged_sets
@@ -48,15 +48,15 @@ SELECT of_set, arm, kind, process, place,
     t, excluded, failed, bucket, cell, of_metric, value, call, decided
 FROM (
     SELECT a.of_set, a.arm, 0 AS kind, sources.process, (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t,
-        e.excluded, e.failed, CAST(e.bucket AS SMALLINT) AS bucket, cell_of(TRY_CAST('0x' || e.unit AS UBIGINT)) AS cell,
-        NULL AS of_metric, e.run_s AS value, e.call, NULL AS decided
+        e.is_left_out AS excluded, e.failed, CAST(e.bucket AS SMALLINT) AS bucket, cell_of(TRY_CAST('0x' || e.unit AS UBIGINT)) AS cell,
+        NULL AS of_metric, e.waited_s AS value, e.call, NULL AS decided
     FROM events e
     JOIN sources ON e.file = sources.file
     JOIN judged_arms a ON e.rollout = a.rollout AND e.fingerprint = a.fingerprint AND e.phase = a.phase AND e.variant = a.variant
     WHERE e.event = 'decision'
     UNION ALL
     SELECT a.of_set, a.arm, 1 AS kind, sources.process, (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t,
-        e.excluded, NULL AS failed, CAST(e.bucket AS SMALLINT) AS bucket, NULL AS cell, m.of_metric, e.value, e.call, e.decided
+        e.is_left_out AS excluded, NULL AS failed, CAST(e.bucket AS SMALLINT) AS bucket, NULL AS cell, m.of_metric, e.value, e.call, e.decided
     FROM events e
     JOIN sources ON e.file = sources.file
     JOIN judged_metrics m ON e.metric = m.metric
