@@ -30,7 +30,7 @@ __all__ = ["about_journal", "as_text"]
 _LONGEST_LINE = 1_000
 """Names in a journal can be anything, and so can their length."""
 
-_SKIPPED = {"schema": "written by a newer SDK"}
+_SKIPPED = {"schema": "written by a newer SDK", "over the limit": "of more rollouts than a report has"}
 _NONE = "-"
 
 
