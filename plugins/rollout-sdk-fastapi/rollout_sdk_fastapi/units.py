@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeAlias
+
+from starlette.requests import cookie_parser
 
 __all__ = ["Scope", "Source", "cookie", "header", "user"]
 
@@ -31,12 +32,8 @@ def cookie(name: str) -> Source:
     cookies = header("cookie")
 
     def read(scope: Scope) -> str | None:
-        try:
-            found = SimpleCookie(cookies(scope) or "").get(name)
-        # The header is malformed.
-        except CookieError:
-            return None
-        return None if found is None else found.value or None
+        # Python's own parser gives up the whole header for one cookie with a space, or with JSON in it.
+        return cookie_parser(cookies(scope) or "").get(name) or None
 
     return read
 

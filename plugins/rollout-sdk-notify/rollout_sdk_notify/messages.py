@@ -14,6 +14,12 @@ __all__ = ["as_event", "as_slack"]
 
 _TYPE: Final = "rollout.transition"
 _LONGEST: Final = 2_000
+_LONGEST_END: Final = 600
+_LONGEST_REASON: Final = 400
+_LONGEST_NAME: Final = 120
+_MOST_FAILURES: Final = 5
+# Slack and Mattermost would notify people, or show an address behind other words.
+_HARMLESS: Final = (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("@", "@\u200b"), ("](", "]\u200b("))
 _VERBS: Final = {
     "start": "started",
     "promote": "promoted to its next step",
@@ -64,13 +70,16 @@ def as_event(event: TransitionedEvent) -> bytes:
 
 def as_slack(event: TransitionedEvent) -> bytes:
     """Return the transition as a Slack message: what happened, why, who did it, and each check that failed."""
-    done = f"{_VERBS.get(event.action, event.action)}"
+    done = _VERBS.get(event.action) or _escaped(event.action)
     if event.status == "promoted" and event.action in ("promote", "skip_step"):
         done = _VERBS["promote_full"]
     lines = [f"*{_escaped(event.rollout)}* {done}"]
     if event.reason:
-        lines.append(_escaped(event.reason))
-    lines.extend(f"• {_escaped(line)}" for line in _failures(event.evidence or {}))
+        lines.append(_escaped(event.reason, _LONGEST_REASON))
+    failures = [f"• {_escaped(line)}" for line in _failures(event.evidence or {})]
+    lines += failures[:_MOST_FAILURES]
+    if len(failures) > _MOST_FAILURES:
+        lines.append(f"• and {len(failures) - _MOST_FAILURES} more")
     shares = ", ".join(f"{variant} {100 * share:g} %" for variant, share in event.shares.items())
     details = [
         event.to_phase,
@@ -78,8 +87,9 @@ def as_slack(event: TransitionedEvent) -> bytes:
         f"by {event.actor}" if event.actor else "",
         f"version {event.version}" if event.version else "",
     ]
-    lines.append(" · ".join(_escaped(each) for each in details if each))
-    return _json({"text": "\n".join(lines)[:_LONGEST]})
+    # However long the rest is, who did it stays.
+    end = " · ".join(_escaped(each) for each in details if each)[-_LONGEST_END:]
+    return _json({"text": "\n".join(lines)[: _LONGEST - len(end) - 1] + "\n" + end})
 
 
 def _failures(verdict: Mapping[str, Any]) -> Iterable[str]:
@@ -88,9 +98,14 @@ def _failures(verdict: Mapping[str, Any]) -> Iterable[str]:
             yield f"{each['outcome']} {each.get('kind', '')} {each.get('name', '')}: {each.get('reason', '')}"
 
 
-def _escaped(text: str) -> str:
-    """Escape a text, so that Slack renders no links, mentions or markup in it."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def _escaped(text: str, longest: int = _LONGEST_NAME) -> str:
+    """Return a text as one line in which Slack and services like it find no mentions and no links behind other words."""
+    text = "".join(each if each.isprintable() else " " for each in text)
+    if len(text) > longest:
+        text = text[: longest - 3] + "..."
+    for each, harmless in _HARMLESS:
+        text = text.replace(each, harmless)
+    return text
 
 
 def _json(value: object) -> bytes:

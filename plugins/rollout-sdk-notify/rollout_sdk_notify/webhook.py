@@ -141,18 +141,30 @@ def _always() -> bool:
     return True
 
 
+def _is_address(url: object) -> bool:
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable() or " " in url:
+        return False
+    try:
+        parts = urlsplit(url)
+        # Reading the port validates it.
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError:
+        return False
+
+
 def _check(url: object, form: object, **numbers: Any) -> None:
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(url):
         raise ConfigurationError(
-            "The address of a Webhook cannot be used (it is not shown, because it may be a secret). "
-            "It starts with https:// or http:// and has a host. Write Webhook('https://...')."
+            "The address of a Webhook cannot be used (it is not shown, because it may be a secret). It starts with https:// or "
+            "http://, and has a host, no login, and neither spaces nor letters beyond ASCII. Write Webhook('https://...')."
         )
     if form not in get_args(Form):
         raise ConfigurationError(f"form={form!r:.60} of Webhook is unknown. It is 'event' or 'slack'. Write one of them.")
     for name, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
             raise ConfigurationError(f"{name}={value!r:.60} of Webhook is not a positive number. Give one.")
+        if name in ("attempts", "most_waiting") and not isinstance(value, int):
+            raise ConfigurationError(f"{name}={value!r:.60} of Webhook is a number of things. Give a whole one.")
 
 
 def _at_exit(reference: weakref.ref[Webhook]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -132,6 +134,64 @@ def test_a_slack_message_says_what_happened_and_why_and_mentions_nobody(receiver
     ]
 
 
+def test_a_hostile_text_mentions_nobody_hides_no_link_and_pushes_nothing_out(receiver):
+    hostile = "fine\n*shop.rank* promoted to all units\u202e @all <!channel> <https://evil|x> [x](https://evil) " + "x" * 5_000
+    findings = [{"name": hostile, "kind": hostile, "outcome": "FAIL", "reason": hostile} for _ in range(40)]
+    hook = webhook(receiver, form="slack")
+    names = {"rollout": hostile, "to_phase": hostile, "version": hostile, "action": hostile, "shares": {hostile: 1.0}}
+    evidence = {"outcome": "FAIL", "findings": findings}
+    hook.rollout_transitioned(event(reason=hostile, actor="ann@shop", evidence=evidence, **names))
+    assert hook.flush()
+    (text,) = [body["text"] for body in receiver.bodies]
+    assert len(text) <= 2_000
+    lines = text.split("\n")
+    # What happened, why, five checks and how many more, and who did it.
+    assert [line[:4] for line in lines] == ["*fin", "fine", *["• FA"] * 5, "• an", "fine"]
+    assert lines[7] == "• and 35 more"
+    for each in ("<", ">", "@all", "](", "\u202e"):
+        assert each not in text
+    assert "by ann@\u200bshop" in lines[-1]
+    # Each of these becomes five letters.
+    hook.rollout_transitioned(event(rollout="&" * 5_000, reason="&" * 5_000, evidence=evidence))
+    assert hook.flush()
+    assert len(receiver.bodies[1]["text"]) <= 2_000
+    assert receiver.bodies[1]["text"].endswith("\n0:5% · control 100 %, candidate 0 % · by judge")
+
+
+def test_a_certificate_that_does_not_verify_is_given_up_and_logged(tmp_path, caplog):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs openssl, of the system's packages")
+    pem = tmp_path / "own.pem"
+    command = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-subj",
+        "/CN=h",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+    ]
+    subprocess.run([*command, "-keyout", str(pem), "-out", str(tmp_path / "cert")], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + (tmp_path / "cert").read_text())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    receiver = Receiver()
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    hook = Webhook(receiver.url.replace("http:", "https:"), attempts=2, pause_s=0.01, timeout_s=5.0)
+    hook.rollout_transitioned(event())
+    assert hook.flush(20.0)
+    receiver.server.shutdown()
+    receiver.server.server_close()
+    assert (hook.counts["failed"], receiver.got) == (1, [])
+    (said,) = [record.getMessage() for record in caplog.records if "rollout.notify.failed" in record.getMessage()]
+    assert "SSLCertVerificationError" in said
+    assert "T0K3N" not in said
+
+
 @pytest.mark.parametrize(
     ("action", "status", "said"),
     [
@@ -245,6 +305,12 @@ def test_only_the_wanted_actions_are_told(receiver):
     [
         (("ftp://host/T0K3N",), "it is not shown"),
         (("T0K3N",), "it is not shown"),
+        (("https://ann:T0K3N@host/hook",), "it is not shown"),
+        (("https://host/T0K3N x",), "it is not shown"),
+        (("https://host/T0K3N\n",), "it is not shown"),
+        (("https://hôst/T0K3N",), "it is not shown"),
+        (("https://host:99999/T0K3N",), "it is not shown"),
+        (("https://[T0K3N",), "it is not shown"),
         (("https://host", "xml"), "form="),
         (("https://host",), "secret="),
     ],
@@ -254,6 +320,12 @@ def test_arguments_that_cannot_be_used_are_refused_without_showing_a_secret(argu
     with pytest.raises(ConfigurationError, match=said) as caught:
         Webhook(arguments[0], **options)
     assert "T0K3N" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["attempts", "most_waiting"])
+def test_numbers_of_things_are_whole(name):
+    with pytest.raises(ConfigurationError, match=f"{name}=2.5"):
+        Webhook("https://host", **{name: 2.5})
 
 
 @pytest.mark.parametrize("name", ["timeout_s", "attempts", "pause_s", "most_waiting"])

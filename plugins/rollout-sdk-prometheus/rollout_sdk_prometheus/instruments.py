@@ -84,11 +84,13 @@ class Observed:
             now[labels] = now.get(labels, 0.0) * (self._counter is not None) + each.value
         for labels, value in now.items():
             self._set(labels, value, self._last.get(labels))
+            # One by one: if a later one fails, as on a full disk, what is counted is not counted again.
+            self._last[labels] = value
         for labels in self._last.keys() - now.keys():
             # A variant that no longer exists has no share, and no running shadows.
             if self._gauge is not None and self._last[labels]:
                 self._gauge.labels(*labels).set(0.0)
-        self._last = now
+            del self._last[labels]
 
     def _set(self, labels: tuple[str, ...], value: float, last: float | None) -> None:
         if value == last:

@@ -70,7 +70,7 @@ class PrometheusMeterProvider(metrics.MeterProvider):
         self._start()
         renew_after_fork(self)
         # Functions registered later run earlier at exit: the SDK's own, registered later, has counted everything by then.
-        atexit.register(_flush, weakref.ref(self))
+        atexit.register(_flush_at_exit, weakref.ref(self))
 
     def _start(self) -> None:
         self._writing = threading.Lock()
@@ -201,3 +201,9 @@ def _flush(reference: weakref.ref[PrometheusMeterProvider]) -> None:
     provider = reference()
     if provider is not None:
         provider.flush()
+
+
+def _flush_at_exit(reference: weakref.ref[PrometheusMeterProvider]) -> None:
+    # Whatever is wrong with the folder was counted as a fault before.
+    with suppress(Exception):
+        _flush(reference)

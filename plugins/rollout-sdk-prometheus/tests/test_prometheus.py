@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("prometheus_client", reason="needs prometheus-client")
 
 from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import Counter as Counter_
 from prometheus_client.parser import text_string_to_metric_families
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, Shadow, Telemetry, rollout
@@ -125,6 +126,49 @@ def test_shares_are_the_configured_ones_and_a_variant_that_is_gone_has_none():
     again("u-1")
     assert runtime.flush()
     assert weights("s") == {"control": 0.8, "v3": 0.2, "candidate": 0.0}
+
+
+def test_a_disk_that_is_full_for_a_while_counts_nothing_twice(monkeypatch):
+    registry = CollectorRegistry()
+    provider = PrometheusMeterProvider(registry=registry)
+    runtime, models = work(provider)
+    before = totals(generate_latest(registry).decode(), "rollout_decisions_total", "feature_flag_key")
+    models[0]("u-1"), models[1]("u-1")
+    assert runtime.flush()
+    labels, full = Counter_.labels, [True]
+
+    def one_fails(self, *values):
+        # After others have been counted.
+        if full[0] and values[0] == "ab":
+            raise OSError(28, "No space left on device")
+        return labels(self, *values)
+
+    monkeypatch.setattr(Counter_, "labels", one_fails)
+    for _ in range(5):
+        with pytest.raises(OSError, match="No space left"):
+            provider.flush()
+    full.clear()
+    full.append(False)
+    found = totals(generate_latest(registry).decode(), "rollout_decisions_total", "feature_flag_key")
+    assert {key: found[key] - before[key] for key in found} == {"c": 1, "ab": 1, "s": 0}
+
+
+def test_without_the_folder_of_the_multiprocess_mode_calls_are_answered_and_it_is_told(tmp_path):
+    program = """
+from rollout_sdk import Canary, Runtime, Telemetry, rollout
+from rollout_sdk_prometheus import PrometheusMeterProvider
+
+runtime = Runtime(telemetry=Telemetry(meter_provider=PrometheusMeterProvider()))
+model = rollout(candidate=lambda u: "new", strategy=Canary(["50%"]), unit="u", key="k", runtime=runtime)(lambda u: "old")
+print({model(f"u-{number}") for number in range(100)} == {"old", "new"}, runtime.flush(), list(runtime.faults))
+"""
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "missing")}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60, env=environment
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "True True [('telemetry.metrics', 'FileNotFoundError')]"
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_registry_has_one():

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from time import sleep
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayError
 
 from rollout_sdk import ConfigurationError, StoreError
 from rollout_sdk.control.stores import Gathered, Stored, checked_timeout
 from rollout_sdk.extending import renew_after_fork
-from rollout_sdk_ray.actor import EMPTY, StoreActor, Version
+from rollout_sdk_ray.actor import Version
+from rollout_sdk_ray.helper import Elsewhere, ElsewhereError
+from rollout_sdk_ray.joined import START_S, Joined, cause_of, cure_of
 
 __all__ = ["RayStore"]
 
-_NAMESPACE = "rollout_sdk"
-# Joining a cluster and starting an actor take seconds, and an operator's command waits for it.
-_START_S = 20.0
-
-_MOST_WAITING = 10_000
-_LONGEST_CAUSE = 200
 _WRITES = frozenset({"swap", "note"})
 
 
@@ -40,8 +34,9 @@ class RayStore:
 
         Args:
             name: Name of the actor. Use one for each group of services that must not see each other's rollouts.
-            cluster: Address of the cluster that a process joins, if it has not joined one: "auto" (`RAY_ADDRESS`, or the one on
-                this machine) or "host:6379". None: the process calls `ray.init` itself, as every replica does.
+            cluster: Address of the cluster that is joined if this process has not joined one: "auto" (`RAY_ADDRESS`, or the one
+                on this machine) or "host:6379". Another process joins it, because Ray ends those that lose the cluster's head.
+                None: the process calls `ray.init` itself, as every replica does.
             keep: Address of the store in which the actor keeps everything ("redis://..."), so that it outlives the cluster. By
                 default, it keeps everything in memory.
             timeout_s: Seconds that a method may wait for the actor.
@@ -52,7 +47,8 @@ class RayStore:
         self._name, self._cluster, self._keep = name, cluster, keep
         self._patience_s = checked_timeout(f"ray://{cluster or ''}/{name}", timeout_s)
         self._closed = self._orphaned = False
-        self._actor: Any = None
+        self._joined = Joined(name, keep, self._patience_s)
+        self._elsewhere = Elsewhere(cluster, name, keep, self._patience_s, START_S) if cluster else None
         self._seen: Version | None = None
         renew_after_fork(self)
 
@@ -80,7 +76,7 @@ class RayStore:
     @property
     def timeout_s(self) -> float:
         """Seconds that a method may take if it first has to join the cluster and start the actor."""
-        return self._patience_s + _START_S
+        return self._patience_s + START_S
 
     def __repr__(self) -> str:
         """Show the address without options."""
@@ -93,7 +89,7 @@ class RayStore:
     def renew(self) -> None:
         """Stop working in a forked child, which does not have the threads of Ray."""
         self._orphaned = self._orphaned or ray.is_initialized()
-        self._actor = self._seen = None
+        self._seen = None
 
     def start(self, *, timeout_s: float = 60.0) -> None:
         """Start the actor now, unless it runs; otherwise the first write does. For a driver, before its deployments need it.
@@ -104,8 +100,8 @@ class RayStore:
         Raises:
             StoreError: It has not started by then.
         """
-        with self._reading():
-            self._found(start_s=timeout_s)
+        with self._reading() as actor:
+            actor.start(timeout_s)
 
     def load(self, key: str) -> Stored | None:
         """Return the document of this key."""
@@ -153,101 +149,50 @@ class RayStore:
 
     def wait_for_change(self, timeout_s: float) -> bool:
         """Wait until the actor reports a changed document, for at most `timeout_s`."""
-        with self._reading():
-            actor = self._found()
-            if actor is None:
-                # The first write starts it, and the next call finds it.
-                sleep(timeout_s)
-                return False
-            before = self._seen
-            self._seen = self._get(actor.wait.remote(before, timeout_s), timeout_s + self._patience_s)
-            return before is not None and before != self._seen
+        with self._reading() as actor:
+            before, after = self._seen, actor.wait(self._seen, timeout_s)
+            self._seen = after or before
+            return None not in (before, after) and before != after
 
     def close(self) -> None:
         """Stop using the actor, which keeps running."""
-        self._closed, self._actor = True, None
+        self._closed = True
+        if self._elsewhere is not None:
+            self._elsewhere.close()
 
     def _ask(self, method: str, *arguments: Any) -> Any:
-        with self._reading():
-            actor = self._found(start_s=_START_S if method in _WRITES else None)
-            if actor is None:
-                answer = Gathered(0, {}) if method == "gather" else EMPTY[method]
-            else:
-                answer = self._get(actor.ask.remote(method, *arguments), self._patience_s)
+        with self._reading() as actor:
+            answer = actor.ask(method, arguments, START_S if method in _WRITES else None)
         if isinstance(answer, StoreError):
             raise answer
         return answer
 
-    def _get(self, answer: Any, patience_s: float) -> Any:
-        try:
-            return ray.get(answer, timeout=patience_s)
-        except GetTimeoutError:
-            # A call that has not begun must not run long after it has failed.
-            with suppress(Exception):
-                ray.cancel(answer)
-            raise
-
-    def _found(self, *, start_s: float | None = None) -> Any:
-        """Return the actor, started within `start_s` if it does not exist; None if it does not exist and `start_s` is None."""
+    def _asked(self) -> Joined | Elsewhere:
+        """Return what asks the actor: this process if it has joined a cluster, otherwise another that joins it."""
         if self._closed:
             raise StoreError(f"{self!r} was used after it was closed. Open another.")
+        if ray.is_initialized() and not self._orphaned:
+            return self._joined
+        if self._elsewhere is not None:
+            return self._elsewhere
         if self._orphaned:
             raise StoreError(
                 f"{self!r} is used in a forked child of a process that had joined a cluster. Ray does not work there. "
-                "Start processes by spawn, or fork before ray.init."
+                f"Start processes by spawn, fork before ray.init, or name the cluster: ray://auto/{self._name}."
             )
-        if not ray.is_initialized():
-            self._join()
-        if self._actor is None:
-            with suppress(ValueError):
-                self._actor = ray.get_actor(self._name, namespace=_NAMESPACE)
-            if self._actor is None and start_s is not None:
-                self._actor = self._started(start_s)
-        return self._actor
-
-    def _join(self) -> None:
-        if self._cluster is None:
-            raise StoreError(
-                f"{self!r} is on a Ray cluster, and this process has joined none. Call ray.init first, or name the cluster: "
-                f"ray://auto/{self._name}."
-            )
-        ray.init(self._cluster, namespace=_NAMESPACE, log_to_driver=False, configure_logging=False, ignore_reinit_error=True)
-
-    def _started(self, patience_s: float) -> Any:
-        """Return the actor, started by this process or by another at the same time."""
-        options = {
-            "name": self._name,
-            "namespace": _NAMESPACE,
-            "get_if_exists": True,
-            "lifetime": "detached",
-            "num_cpus": 0,
-            "max_restarts": -1,
-            "max_concurrency": _MOST_WAITING,
-        }
-        actor = ray.remote(StoreActor).options(**options).remote(self._keep)
-        self._get(actor.wait.remote(None, 0.0), patience_s)
-        return actor
+        raise StoreError(
+            f"{self!r} is on a Ray cluster, and this process has joined none. Call ray.init first, or name the cluster: "
+            f"ray://auto/{self._name}."
+        )
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reading(self) -> Iterator[Joined | Elsewhere]:
         try:
-            yield
+            yield self._asked()
         except StoreError:
             raise
+        except ElsewhereError as error:
+            raise StoreError(f"{self!r} failed: {error}. {error.cure}") from error
         # Any exception: Ray raises its own, Python's if it cannot reach something, and the actor's.
         except Exception as error:
-            if isinstance(error, ActorDiedError):
-                # A dead actor does not return; the next write starts another.
-                self._actor = None
-            cause = f"{type(error).__name__}: {error}"[:_LONGEST_CAUSE].rstrip(".")
-            raise StoreError(f"{self!r} failed: {cause}. {_cure_of(error)}") from error
-
-
-def _cure_of(error: Exception) -> str:
-    if isinstance(error, GetTimeoutError):
-        return "Check the cluster: the actor's node is busy or unreachable; the store is tried again."
-    if isinstance(error, ActorDiedError):
-        return "The actor has ended; the next write starts another, and processes write back what they know."
-    if isinstance(error, RayError | OSError):
-        return "Check the cluster and its head; the store is tried again."
-    return "Pass the arguments that StateStore names, and check the address of the cluster."
+            raise StoreError(f"{self!r} failed: {cause_of(error)}. {cure_of(error)}") from error

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
@@ -69,9 +70,19 @@ def test_without_a_cluster_controls_serve_and_the_cause_is_told(monkeypatch):
 
 def test_a_cluster_that_is_not_there_is_an_error_of_the_store(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("no cluster")))
-    with pytest.raises(StoreError, match=r"failed: ConnectionError: no cluster. Check the cluster and its head"):
-        RayStore(cluster="auto").load(KEY)
+    store = RayStore(cluster="127.0.0.1:1")
+    with pytest.raises(StoreError, match=r"failed: ConnectionRefusedError: .*Check the cluster and its head"):
+        store.load(KEY)
+    # Not joined again for each request, which would take seconds of processor time.
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(StoreError, match="ConnectionRefusedError"):
+            store.load(KEY)
+    assert time.monotonic() - began < 5.0
+    pid = store._elsewhere._process.pid
+    store.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 @pytest.mark.servers
@@ -160,6 +171,53 @@ class TestOnACluster:
         again = rollout_open_store(url)
         again.start(timeout_s=150.0)
         assert again.history(KEY) == [{"by": "ann"}, {"by": "bob"}]
+
+    def test_a_process_that_has_not_joined_asks_through_another_which_may_die_or_freeze(self, name, cluster, monkeypatch):
+        monkeypatch.setattr("rollout_sdk_ray.helper._START_EVERY_S", 0.0)
+        RayStore(name).start(timeout_s=150.0)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        store = RayStore(name, cluster=cluster, timeout_s=2.0)
+        assert store.swap(KEY, None, FIRST, {"by": "ann"}) is True
+        first = store._elsewhere._process
+        os.kill(first.pid, signal.SIGKILL)
+        with pytest.raises(StoreError, match="the process that had joined the cluster has ended"):
+            store.load(KEY)
+        assert store.history(KEY) == [{"by": "ann"}]
+        second = store._elsewhere._process
+        assert (first.poll(), second.pid != first.pid) == (-signal.SIGKILL, True)
+        os.kill(second.pid, signal.SIGSTOP)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="no answer from the cluster in"):
+                store.load(KEY)
+        # A write may have to start the actor; this one is given up, and must not be made later.
+        monkeypatch.setattr(store._elsewhere, "_join_s", 0.0)
+        with pytest.raises(StoreError, match="no answer from the cluster in"):
+            store.swap(KEY, 1, {"revision": 2, "epoch": 0}, {"by": "bob"})
+        os.kill(second.pid, signal.SIGCONT)
+        # Nor is an answer to one request taken for that to the next.
+        assert store.keys() == [KEY]
+        assert store.load(KEY).revision == 1
+        store.close()
+        assert second.poll() is not None
+
+    def test_a_forked_child_has_a_process_of_its_own_and_leaves_its_parents(self, name, cluster, monkeypatch):
+        RayStore(name).start(timeout_s=150.0)
+        monkeypatch.setattr(ray, "is_initialized", lambda: False)
+        store, (reads, writes) = RayStore(name, cluster=cluster, timeout_s=5.0), os.pipe()
+        assert store.swap(KEY, None, FIRST, {"by": "ann"}) is True
+        child = os.fork()
+        if child == 0:
+            with suppress(BaseException):
+                os.write(writes, f"{store.load(KEY).revision} {store._elsewhere._process.pid}".encode())
+                store.close()
+            os._exit(0)
+        os.close(writes)
+        assert os.waitpid(child, 0)[1] == 0
+        revision, pid = os.read(reads, 100).decode().split()
+        assert revision == "1"
+        assert int(pid) != store._elsewhere._process.pid
+        assert store.history(KEY) == [{"by": "ann"}]
+        store.close()
 
     def test_the_command_joins_the_cluster_by_its_address(self, name, cluster):
         try:
