@@ -10,6 +10,7 @@ import csv
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rollout_sdk.analysis.facts import recorded, stands_for
 from rollout_sdk.exceptions import ConfigurationError
+from rollout_sdk.formatting import brief, several
 from rollout_sdk.journal import Journal
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ _DEFAULTS = {"fingerprint": "", "excluded": False, "of_shadow": False}
 
 
 def export(
-    folder: str | os.PathLike[str],
+    journal: Journal,
     to: str | os.PathLike[str],
     *,
     form: Literal["parquet", "csv"] = "parquet",
@@ -70,15 +72,15 @@ def export(
     """Write the tables of a journal, one file each; returns their numbers of rows.
 
     Args:
-        folder: Folder of the journal.
+        journal: The journal; its counts are those of this reading.
         to: Folder of the files; made where it is missing. Files of an earlier export are replaced, each when it is whole.
         form: What to write: Parquet, which needs DuckDB, or CSV with a head, where an empty field is null.
         progress: Called with the bytes read so far, and with how many there are.
 
     Raises:
-        ConfigurationError: There is no such journal, or DuckDB is not installed.
+        ConfigurationError: DuckDB is not installed.
     """
-    journal, place = Journal(folder), Path(to)
+    place = Path(to)
     with ExitStack() as stack:
         database = None
         if form == "parquet":
@@ -101,7 +103,7 @@ def read(folder: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
 
     docs/warehouse.md has their columns. What a query gives becomes a pandas, Polars or Arrow table with `.df()`, `.pl()` or
     `.arrow()`: `read("journal").sql("SELECT variant, avg(duration_s) FROM exposures GROUP BY variant").df()`. Needs the extra
-    `[analysis]`; memory grows with the journal.
+    `[analysis]`; memory grows with the journal. A warning says where the tables are not of the whole journal.
 
     Args:
         folder: Folder of the journal.
@@ -115,7 +117,24 @@ def read(folder: str | os.PathLike[str]) -> duckdb.DuckDBPyConnection:
         _write(journal, written, None)
         for name, path in written.items():
             database.execute(f"CREATE TABLE {name} AS {_rows(name, path)}")
+    for why in _lacking(journal):
+        warnings.warn(why, stacklevel=2)
     return database
+
+
+def _lacking(journal: Journal) -> Iterator[str]:
+    """What the tables of a journal that was read do not have, a sentence each."""
+    named = f"the journal {str(journal.folder)!r}"
+    if not any(map(journal.size, journal.files)):
+        yield f"T{named[1:]} is empty: no process has written there yet. Compare the folder with that of Runtime(journal=...)."
+    if damaged := journal.damaged:
+        lines = several(damaged, "line or file", "lines or files")
+        yield f"{lines} of {named} cannot be read; the tables are of the others. Look for the cause: rollout doctor."
+    if missing := journal.missing:
+        yield (
+            f"{several(len(missing), 'part')} of {named} was moved away or deleted, such as {brief(missing[0], 120)}. "
+            "The tables are of the others. Put it back, as it was or compressed (.jsonl.gz)."
+        )
 
 
 def _opened(why: str, otherwise: str) -> duckdb.DuckDBPyConnection:

@@ -13,8 +13,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, AnyStr, TextIO
 
 from attrs import Factory, define
 
@@ -29,6 +30,7 @@ from rollout_sdk.records import RecordedEvent
 __all__ = ["Columns", "Imported", "import_outcomes"]
 
 _AT_ONCE = 5_000
+_LONGEST_LINE = 4 << 20
 _MILLISECONDS = 1e11
 """A time from here on is in milliseconds; in seconds, it would be in the year 5138."""
 
@@ -148,16 +150,23 @@ def _written(sink: JournalSink, batch: list[RecordedEvent]) -> int:
 
 
 def _event(
-    row: Mapping[str, Any], columns: Columns, rollout: str, metric: str, hash_: UnitHash, item_hash: UnitHash
+    row: Mapping[str, Any] | None, columns: Columns, rollout: str, metric: str, hash_: UnitHash, item_hash: UnitHash
 ) -> RecordedEvent:
     """The outcome of a row.
 
     Raises:
         OutcomeError: It cannot be used; the message says why, and is the same for all rows of its kind.
     """
+    if row is None:
+        raise OutcomeError("a row that cannot be read")
     unit: Hashable = row.get(columns.unit)
     if unit is None or unit == "":
         raise OutcomeError("no unit")
+    event_id = None if columns.event_id is None else row.get(columns.event_id)
+    try:
+        f"{unit}{event_id}".encode()
+    except UnicodeEncodeError:
+        raise OutcomeError("a unit or an event id that is not UTF-8") from None
     try:
         value = float(row[columns.value])
     except (KeyError, TypeError, ValueError):
@@ -167,7 +176,6 @@ def _event(
     time_s = _seconds(row.get(columns.time))
     if time_s is None:
         raise OutcomeError("a time that cannot be read")
-    event_id = None if columns.event_id is None else row.get(columns.event_id)
     try:
         return identified(
             by_unit(metric, value, unit, rollout=rollout, hash_=hash_, time_s=time_s), event_id or None, item_hash
@@ -196,7 +204,7 @@ def _seconds(value: Any) -> float | None:
 # Files --------------------------------------------------------------------------------------------------------------------
 
 
-def _rows(path: Path, columns: Columns) -> Iterator[Mapping[str, Any]]:
+def _rows(path: Path, columns: Columns) -> Iterator[Mapping[str, Any] | None]:
     if not path.is_file():
         raise ConfigurationError(f"There is no file {str(path)!r}. Outcomes are imported from a file. Check its path.")
     readers = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
@@ -209,37 +217,65 @@ def _rows(path: Path, columns: Columns) -> Iterator[Mapping[str, Any]]:
     if names is not None:
         for name in filter(None, (columns.unit, columns.value, columns.time, columns.event_id)):
             if name not in names:
+                if not names:
+                    raise ConfigurationError(
+                        f"The file {path.name!r} has no columns. Its first line names them. Check the file."
+                    )
                 near = nearest(name, names)
                 meant = f" Did you mean {near!r}?" if near is not None else ""
                 raise ConfigurationError(f"The file {path.name!r} has no column {name!r}.{meant} It has: {', '.join(names)}.")
     return rows
 
 
-def _csv(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(csv.reader(file), [])
+def _csv(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any] | None]]:
+    def rows(file: TextIO) -> Iterator[list[str] | None]:
+        reader = csv.reader(_lines(file))
+        while True:
+            try:
+                yield next(reader)
+            except StopIteration:
+                return
+            # Such as a field that has no end.
+            except csv.Error:
+                yield None
 
-    def rows() -> Iterator[Mapping[str, Any]]:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from csv.DictReader(file)
+    def opened() -> TextIO:
+        # A unit that is not UTF-8 makes its row unusable, not the file.
+        return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
 
-    return names, rows()
+    with opened() as file:
+        names = next(rows(file), None) or []
+
+    def named() -> Iterator[Mapping[str, Any] | None]:
+        with opened() as file:
+            for row in islice(rows(file), 1, None):
+                # Lines without anything are no rows.
+                if row != []:
+                    yield None if row is None else dict(zip(names, row, strict=False))
+
+    return names, named()
 
 
-def _json_lines(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any]]]:
-    def rows() -> Iterator[Mapping[str, Any]]:
+def _json_lines(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any] | None]]:
+    def rows() -> Iterator[Mapping[str, Any] | None]:
         with path.open("rb") as file:
-            for line in file:
+            for line in _lines(file):
                 if line.isspace():
                     continue
                 try:
                     row = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     row = None
-                yield row if isinstance(row, dict) else {}
+                yield row if isinstance(row, dict) else None
 
-    first = next(rows(), None)
-    return (None if first is None else list(first)), rows()
+    first = next((row for row in rows() if row is not None), None)
+    return ([] if first is None else list(first)), rows()
+
+
+def _lines(file: IO[AnyStr]) -> Iterator[AnyStr]:
+    """The lines of a file; the memory of one that has none is bounded."""
+    while line := file.readline(_LONGEST_LINE):
+        yield line
 
 
 def _parquet(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any]]]:
@@ -253,7 +289,8 @@ def _parquet(path: Path) -> tuple[list[str] | None, Iterator[Mapping[str, Any]]]
     try:
         result = database.execute("SELECT * FROM read_parquet($1)", [str(path)])
     except duckdb.Error as error:
-        raise ConfigurationError(f"The file {path.name!r} cannot be read as Parquet: {error!s:.200}. Check the file.") from None
+        why = str(error).partition("\n")[0]
+        raise ConfigurationError(f"The file {path.name!r} cannot be read as Parquet: {why:.200}. Check the file.") from None
     names = [each[0] for each in result.description or ()]
 
     def rows() -> Iterator[Mapping[str, Any]]:

@@ -155,7 +155,7 @@ def replay(
         )
     phases.sort(key=lambda phase: phase.began_s)
     judged = tuple(phase for phase in phases if phase.last is not None)
-    return Replay(key, courses.looks, judged, sum(journal.skipped.values()) - journal.cut, journal.missing)
+    return Replay(key, courses.looks, judged, journal.damaged, journal.missing)
 
 
 def only_rollout(journal: Journal) -> str:

@@ -30,6 +30,7 @@ __all__ = ["about_journal", "as_text"]
 _LONGEST_LINE = 1_000
 """Names in a journal can be anything, and so can their length."""
 
+_SKIPPED = {"schema": "written by a newer SDK", "over the limit": "of more rollouts than a report has"}
 _NONE = "-"
 
 
@@ -240,7 +241,7 @@ def about_journal(report: Report) -> Iterator[str]:
     files = "1 file" if report.files == 1 else f"{report.files:,} files"
     yield f"Journal {report.folder}: {files}, {report.lines:,} lines"
     if report.skipped:
-        yield f"  Lines skipped: {_counts(report.skipped)}"
+        yield f"  Lines skipped: {_counts({_SKIPPED.get(why, why): count for why, count in report.skipped.items()})}"
     yield from about_missing(report.missing)
     yield from about_repeated(report.repeated)
     if report.lost:

@@ -8,14 +8,16 @@ import os
 import click
 from attrs import asdict
 
+from rollout_sdk.analysis.cautions import about_missing
 from rollout_sdk.analysis.compact import compact as compacted
 from rollout_sdk.analysis.export import TABLES
 from rollout_sdk.analysis.export import export as exported
 from rollout_sdk.analysis.importing import Columns, Imported, import_outcomes
-from rollout_sdk.cli.options import examples, journal_argument, json_option, must_have_records
+from rollout_sdk.cli.options import examples, journal_argument, json_option, must_be_whole, must_have_records
 from rollout_sdk.cli.output import DamagedFault, fault, progress, say
 from rollout_sdk.exceptions import RolloutError
 from rollout_sdk.formatting import number, plain, several, size
+from rollout_sdk.journal import read_journal
 from rollout_sdk.plan import parse_duration
 
 __all__ = ["COMMANDS"]
@@ -67,15 +69,20 @@ def export(folder: str, to: str, form: str) -> None:
 
     Exposures, outcomes, shadows and transitions, as Parquet or CSV.
     Their columns are in docs/warehouse.md. Exit code 5: the journal is empty.
+    6: part of it cannot be read; the tables are of the rest.
     """
     must_have_records(folder)
     try:
+        journal = read_journal(folder)
         with progress("Writing tables") as show:
-            counts = exported(folder, to, form="csv" if form == "csv" else "parquet", progress=show)
+            counts = exported(journal, to, form="csv" if form == "csv" else "parquet", progress=show)
     except RolloutError as error:
         raise fault(error) from None
     for name in TABLES:
         say(f"{to}/{name}.{form}: {several(counts[name], 'row')}")
+    for line in about_missing(journal.missing):
+        say(line)
+    must_be_whole(folder, journal.damaged)
 
 
 @click.command(

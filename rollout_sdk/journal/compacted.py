@@ -10,7 +10,7 @@ from there, whether its own file is still there or not. Reading needs the extra 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from attrs import frozen
 
 from rollout_sdk.exceptions import ConfigurationError
 
-__all__ = ["COMPACTED", "CompactedPart", "compacted_parts", "lines_of", "parquet_of"]
+__all__ = ["COMPACTED", "CompactedPart", "compacted_parts", "lines_of", "opened", "parquet_of"]
 
 COMPACTED = "compacted"
 _LINES_AT_ONCE = 10_000
@@ -59,24 +59,32 @@ def parquet_of(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.glob("lines/**/*.parquet"))
 
 
-def lines_of(part: CompactedPart) -> Iterator[bytes]:
+def lines_of(part: CompactedPart, database: Callable[[], Any]) -> Iterator[bytes]:
     """The lines of a part, in order, each with its end.
 
-    Raises:
-        ConfigurationError: DuckDB is not installed.
+    Args:
+        part: The part.
+        database: Gives a DuckDB connection, where one is needed; several parts may be read by turns.
     """
     files = parquet_of(part.folder)
     if not files:
         return
-    with _database() as database:
+    # A connection has one result at a time, and so does each of its cursors.
+    with database().cursor() as cursor:
+        cursor.execute("SET enable_progress_bar = false")
         query = "SELECT line FROM read_parquet($files, hive_partitioning = false) WHERE file = $name ORDER BY number"
-        result = database.execute(query, {"files": files, "name": part.name})
+        result = cursor.execute(query, {"files": files, "name": part.name})
         while rows := result.fetchmany(_LINES_AT_ONCE):
             for (line,) in rows:
                 yield line.encode() + b"\n"
 
 
-def _database() -> Any:
+def opened() -> Any:
+    """A DuckDB connection that reads Parquet.
+
+    Raises:
+        ConfigurationError: DuckDB is not installed.
+    """
     try:
         import duckdb
     except ModuleNotFoundError:
@@ -84,4 +92,4 @@ def _database() -> Any:
             "The journal has compacted parts, and DuckDB is not installed. Parts in Parquet are read with it. "
             "Run: pip install 'rollout-sdk[analysis]'."
         ) from None
-    return duckdb.connect().execute("SET enable_progress_bar = false")
+    return duckdb.connect()

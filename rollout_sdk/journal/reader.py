@@ -18,7 +18,7 @@ from typing import Any
 from attrs import define
 
 from rollout_sdk.exceptions import ConfigurationError
-from rollout_sdk.journal.compacted import CompactedPart, compacted_parts, lines_of
+from rollout_sdk.journal.compacted import CompactedPart, compacted_parts, lines_of, opened
 from rollout_sdk.journal.decoding import decisions_of, decoded, why_skipped
 from rollout_sdk.journal.parts import Part, files_of, in_written_order, missing_parts, part_of, private_folders
 from rollout_sdk.journal.repeats import Repeats
@@ -69,6 +69,8 @@ class Journal:
         self._repeats = Repeats()
         self._parts: set[Part] = set()
         self._compacted = compacted_parts(self.folder)
+        # Opening one takes longer than reading a small part.
+        self._database: Any = None
         if not self.folder.is_dir():
             raise ConfigurationError(
                 f"There is no journal folder {str(self.folder)!r}. A journal is a folder with files events-*.jsonl. "
@@ -110,6 +112,11 @@ class Journal:
         named = (part for path in self.files if (part := part_of(path.name)) is not None)
         return missing_parts({*named, *self._parts})
 
+    @property
+    def damaged(self) -> int:
+        """Lines and files passed over in the last pass, but for last lines that have no end."""
+        return sum(self.skipped.values()) - self.cut
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """The records of all files; starts the counts anew."""
         self.begin()
@@ -150,7 +157,8 @@ class Journal:
                 self.skipped["damaged"] += part.damaged
             self.lines += part.damaged
             self.cut += part.cut
-            yield from self.records_in((line for line in lines_of(part) if self._may_be(line, marks)), path)
+            lines = lines_of(part, self._opened)
+            yield from self.records_in((line for line in lines if self._may_be(line, marks)), path)
             return
         try:
             with path.open("rb") as raw:
@@ -163,6 +171,11 @@ class Journal:
         # The last two: it is not a compressed file, or its end is missing.
         except (OSError, EOFError, zlib.error):
             self.skipped["unreadable file"] += 1
+
+    def _opened(self) -> Any:
+        if self._database is None:
+            self._database = opened()
+        return self._database
 
     def _records(self, file: BufferedReader[Any], marks: tuple[bytes, ...], *, is_named: bool) -> Iterator[dict[str, Any]]:
         """The records of a file, whose name says which part it is, or not; lines without all marks may be left out."""

@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import zip_longest
 from pathlib import Path
 
+import duckdb
 import pytest
 from attrs import asdict
 
@@ -345,6 +347,21 @@ def test_the_doctor_reads_what_is_compacted(tmp_path):
     compact(folder, idle_s=NOW)
     after = examine(str(folder), environment={}, now=5_000.0).journal
     assert (before.report.lines, before.operations) == (after.report.lines, after.operations)
+
+
+def test_compacted_parts_are_read_by_turns_on_one_connection(tmp_path, monkeypatch):
+    random_journal(tmp_path, 1)
+    expected = [list(Journal(tmp_path).records_of(path)) for path in Journal(tmp_path).files]
+    compact(tmp_path, idle_s=NOW)
+    opened, connect = [], duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", lambda *args, **named: opened.append(1) or connect(*args, **named))
+    journal = Journal(tmp_path)
+    parts = [[] for _ in journal.files]
+    for rows in zip_longest(*map(journal.records_of, journal.files)):
+        for part, row in zip(parts, rows, strict=True):
+            part.extend([] if row is None else [row])
+    assert (expected, 1) == (parts, len(opened))
+    assert 3 == len(journal.compacted)
 
 
 def test_without_duckdb_a_compacted_journal_says_what_to_install(tmp_path, monkeypatch):

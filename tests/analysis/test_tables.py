@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import sys
+import warnings
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,8 @@ def tables(tmp_path):
     """A random journal, exported to Parquet."""
     random_journal(tmp_path / "journal", 1)
     done = run("export", tmp_path / "journal", "--to", tmp_path / "out")
-    assert 0 == done.exit_code, done.output
+    # Some of its lines are damaged.
+    assert (6, True) == (done.exit_code, "cannot be read; the above is of the others" in done.stderr), done.output
     return tmp_path / "out"
 
 
@@ -71,7 +73,7 @@ def test_the_tables_say_of_calls_and_means_what_the_report_says(tables, tmp_path
 
 
 def test_csv_has_the_same_rows_as_parquet(tables, tmp_path):
-    assert 0 == run("export", tmp_path / "journal", "--to", tmp_path / "csv", "--format", "csv").exit_code
+    assert 6 == run("export", tmp_path / "journal", "--to", tmp_path / "csv", "--format", "csv").exit_code
     with (tmp_path / "csv/exposures.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [*TABLES["exposures"]] == [*rows[0]]
@@ -82,7 +84,7 @@ def test_csv_has_the_same_rows_as_parquet(tables, tmp_path):
 
 def test_segments_are_json(tmp_path):
     random_journal(tmp_path / "journal", 1, segments=True)
-    assert 0 == run("export", tmp_path / "journal", "--to", tmp_path / "out").exit_code
+    assert 6 == run("export", tmp_path / "journal", "--to", tmp_path / "out").exit_code
     country = "SELECT segments->>'$.country' AS country, segments FROM"
     found = select(f"SELECT country, count(*) FROM ({country} '{tmp_path}/out/exposures.parquet') GROUP BY 1 ORDER BY 1")
     segments = [each.get("segments", {}) for each in read_journal(tmp_path / "journal") if each["event"] == "decision"]
@@ -93,7 +95,9 @@ def test_segments_are_json(tmp_path):
 
 def test_the_same_tables_are_read_without_files(tables, tmp_path):
     pytest.importorskip("polars", reason="needs Polars")
-    with read(tmp_path / "journal") as database:
+    with pytest.warns(UserWarning, match="cannot be read; the tables are of the others"):
+        database = read(tmp_path / "journal")
+    with database:
         for name, columns in TABLES.items():
             expected = sorted(map(repr, select(f"SELECT * FROM '{tables}/{name}.parquet'")))
             assert expected == sorted(map(repr, database.table(name).fetchall()))
@@ -101,6 +105,58 @@ def test_the_same_tables_are_read_without_files(tables, tmp_path):
             assert [*columns] == database.table(name).to_arrow_table().schema.names
     with pytest.raises(ConfigurationError):
         read(tmp_path / "nothing")
+
+
+def changed(folder, change):
+    """Change the files of a journal, and read its tables: what was warned of, and the number of exposures."""
+    change(folder)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ((exposures,),) = read(folder).sql("SELECT count(*) FROM exposures").fetchall()
+    return [str(each.message) for each in caught], exposures
+
+
+def of_a_newer_sdk(folder):
+    (path,) = folder.glob("*.jsonl")
+    path.write_text(path.read_text().replace('"event":"decision","v":1', '"event":"decision","v":2', 3))
+
+
+def without_its_first_part(folder):
+    (path,) = folder.glob("*.jsonl")
+    path.rename(path.with_name(path.name.replace("-0.jsonl", "-1.jsonl")))
+
+
+def twice(folder):
+    (path,) = folder.glob("*.jsonl")
+    (folder / "events-copy.jsonl").write_bytes(path.read_bytes())
+
+
+def gone(folder):
+    for path in folder.glob("*.jsonl"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "lost", "code"),
+    [
+        (lambda _: None, "", 0, 0),
+        (of_a_newer_sdk, "3 lines or files", 3, 6),
+        (without_its_first_part, "1 part", 0, 0),
+        (twice, "", 0, 0),
+        (gone, "is empty", 40, 5),
+    ],
+    ids=["whole", "two schemas", "a part missing", "a file twice", "no journal"],
+)
+def test_tables_that_are_not_of_the_whole_journal_say_so(served, tmp_path, change, said, lost, code):
+    caught, exposures = changed(served, change)
+    assert [bool(said), 40 - lost] == [len(caught), exposures]
+    assert said in "".join(caught)
+    done = run("export", served, "--to", tmp_path / "out")
+    assert (code, True) == (done.exit_code, said.removesuffix(" or files") in done.output + done.stderr)
+    reported = run("report", served, "--full")
+    assert code == reported.exit_code
+    if change is of_a_newer_sdk:
+        assert "Lines skipped: written by a newer SDK 3" in reported.output
 
 
 def test_every_column_is_documented(tables):
@@ -111,7 +167,7 @@ def test_every_column_is_documented(tables):
 
 
 def test_an_export_replaces_an_earlier_one_and_leaves_nothing_else(tables, tmp_path):
-    assert 0 == run("export", tmp_path / "journal", "--to", tables).exit_code
+    assert 6 == run("export", tmp_path / "journal", "--to", tables).exit_code
     assert sorted(f"{name}.parquet" for name in TABLES) == sorted(path.name for path in tables.iterdir())
 
 
@@ -237,6 +293,50 @@ def test_what_is_not_there_is_named(served, tmp_path, words, said):
     as_csv(tmp_path / "orders.csv", ROWS)
     done = run("import", tmp_path / "orders.csv", served, *WORDS, *words, **KEY)
     assert (1, True) == (done.exit_code, said in done.stderr)
+
+
+HEAD = b"user_id,amount,ts\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\xff,1,%d\n" % NOW, "1 left out: a unit or an event id that is not UTF-8 (the first is row 1)"),
+        (b'"%s",1,1\n' % (b"x" * 200_000), "1 left out: a row that cannot be read (the first is row 1)"),
+        (b"\nu-2\n", "1 left out: a value that is not a number (the first is row 1)"),
+    ],
+    ids=["not UTF-8", "a long field", "too few fields"],
+)
+def test_a_damaged_row_costs_itself_only(served, tmp_path, data, said):
+    (tmp_path / "orders.csv").write_bytes(HEAD + data + b"u-2,1,%d,more,and more\n" % NOW)
+    done = run("import", tmp_path / "orders.csv", served, *WORDS, **KEY)
+    assert (6, f"2 rows: 1 imported\n  {said}\n") == (done.exit_code, done.stdout)
+
+
+@pytest.mark.parametrize(("data", "said"), [(b"", "has no columns"), (b"u-1,1,1\n", "has no column 'user_id'")])
+def test_a_file_without_a_head_is_a_line(served, tmp_path, data, said):
+    for name in ("orders.csv", "orders.jsonl")[: 2 if not data else 1]:
+        (tmp_path / name).write_bytes(data)
+        done = run("import", tmp_path / name, served, *WORDS, **KEY)
+        assert (1, True) == (done.exit_code, said in done.stderr)
+
+
+def test_a_file_that_is_no_parquet_is_a_line(served, tmp_path):
+    (tmp_path / "orders.parquet").write_bytes(b"PAR1")
+    done = run("import", tmp_path / "orders.parquet", served, *WORDS, **KEY)
+    assert (1, 1) == (done.exit_code, done.stderr.count("\n"))
+    assert "cannot be read as Parquet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line", [b"[1]", b"nope", b"[" * 100_000, b'{"user_id": ["u-1"], "amount": 1, "ts": 1}', b"x" * (5 << 20)]
+)
+def test_a_damaged_line_of_json_costs_its_row_only(served, tmp_path, line):
+    rows = [{"user_id": "u-2", "amount": 1, "ts": NOW}]
+    as_json_lines(tmp_path / "orders.jsonl", rows)
+    (tmp_path / "orders.jsonl").write_bytes(line + b"\n" + (tmp_path / "orders.jsonl").read_bytes())
+    done = run("import", tmp_path / "orders.jsonl", served, *WORDS, **KEY)
+    assert (6, True, True) == (done.exit_code, " 1 imported" in done.stdout, "left out: a" in done.stdout)
 
 
 def test_another_key_finds_no_unit(served, tmp_path):
