@@ -106,7 +106,7 @@ def test_a_candidate_that_is_accepted_and_then_rolled_back_is_warned_of(harm, wa
 
 @pytest.mark.parametrize(("last", "steps"), [("100%", 1), ({"v2": "100%"}, 1), ("99%", 2), ({"v2": "50%", "v3": "50%"}, 2)])
 def test_a_last_step_that_serves_everybody_is_the_promotion(last, steps):
-    first = {name: "1%" for name in last} if isinstance(last, dict) else "1%"
+    first = dict.fromkeys(last, "1%") if isinstance(last, dict) else "1%"
     assert steps == len(Canary([first, last]).criteria.steps)
 
 
