@@ -54,8 +54,22 @@ class Learning:
         with self._lock:
             state = self._follow()
             if state is not None and event.fingerprint == self._fingerprint:
+                was_impossible = self._ledger.impossible is not None
                 self._ledger.recorded(event)
+                if self._ledger.impossible is not None and not was_impossible:
+                    self._log_impossible(event)
                 self._update_if_due(state)
+
+    def _log_impossible(self, event: RecordedEvent) -> None:
+        lowest, highest = self._bandit.limits
+        with suppress(Exception, SystemExit):
+            get_logger().warning(
+                "rollout.bandit.refused",
+                rollout=event.rollout,
+                metric=event.metric,
+                value=event.value,
+                reason=f"a reward is between {lowest:g} and {highest:g}; others do not count, which is logged once",
+            )
 
     def gathered(self) -> Totals:
         """Return the sums of all processes, for every arm.
@@ -85,7 +99,7 @@ class Learning:
         state = state_of(controller)
         if state.fingerprint != self._fingerprint:
             self._fingerprint, self._published, self._logged = state.fingerprint, None, None
-            self._ledger = Ledger(self._bandit.metric, self._bandit.window_s)
+            self._ledger = Ledger(self._bandit.metric, self._bandit.window_s, self._bandit.limits)
         return state
 
     def _update_if_due(self, state: RolloutState) -> None:

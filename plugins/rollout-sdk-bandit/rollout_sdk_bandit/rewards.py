@@ -14,6 +14,7 @@ from rollout_sdk import RecordedEvent, RoutedEvent
 __all__ = ["ArmSums", "Ledger", "Totals", "added", "read_totals", "written_totals"]
 
 _SLOTS = 20
+_MOST_SEEN = 200_000
 
 
 @frozen
@@ -71,9 +72,16 @@ def read_totals(text: str) -> Totals:
         ValueError: The text does not hold sums.
     """
     try:
-        return {str(arm): ArmSums(*map(float, numbers)) for arm, numbers in json.loads(text).items()}
+        totals = {str(arm): _arm_sums(*map(float, numbers)) for arm, numbers in json.loads(text).items()}
     except (AttributeError, TypeError) as error:
         raise ValueError("These are not the sums of a bandit.") from error
+    return totals
+
+
+def _arm_sums(count: float, total: float, squares: float) -> ArmSums:
+    if not (all(map(math.isfinite, (count, total, squares))) and count >= 0 and squares >= 0):
+        raise ValueError("These are not the sums of an arm.")
+    return ArmSums(count, total, squares)
 
 
 @define(eq=False)
@@ -95,16 +103,21 @@ class Ledger:
     Attributes:
         metric: Name of the outcome that is the reward.
         window_s: Seconds that a reward may take; None: decisions without one do not count.
+        limits: The lowest and the highest reward; others do not count, because one of them would decide for its arm.
         totals: Sums of the decisions that count.
         refused: Number of rewards that were late or repeated.
+        impossible: The last reward beyond the limits; None if there was none.
     """
 
     metric: str
     window_s: float | None
+    limits: tuple[float, float]
     totals: Totals = field(factory=dict)
     refused: int = 0
+    impossible: float | None = None
     _slots: dict[int, _Slot] = field(factory=dict)
     _seen: dict[int, set[str]] = field(factory=dict)
+    _seen_without_window: dict[str, None] = field(factory=dict)
     _now_s: float = 0.0
 
     def routed(self, event: RoutedEvent) -> None:
@@ -121,6 +134,9 @@ class Ledger:
         if event.metric != self.metric or event.variant is None or event.decided_s is None or event.excluded:
             return
         self._now_s = max(self._now_s, event.time_s)
+        if not self.limits[0] <= event.value <= self.limits[1]:
+            self.impossible = event.value
+            return
         weight = 1 / event.rate
         if not self._is_first(event):
             self.refused += 1
@@ -150,6 +166,13 @@ class Ledger:
 
     def _is_first(self, event: RecordedEvent) -> bool:
         assert event.decided_s is not None
+        if self.window_s is None:
+            known, number = self._seen_without_window, len(self._seen_without_window)
+            known.setdefault(event.label)
+            is_first = len(known) > number
+            if len(known) > _MOST_SEEN:
+                del known[next(iter(known))]
+            return is_first
         seen = self._seen.setdefault(self._number(event.decided_s), set())
         is_first = event.label not in seen
         seen.add(event.label)

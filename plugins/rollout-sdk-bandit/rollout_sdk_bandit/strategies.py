@@ -132,6 +132,11 @@ class Bandit:
         del sums
         return None
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest reward. Without them, a sum of squares could exceed every number."""
+        return -1e100, 1e100
+
     def promotes(self) -> bool:
         """Whether the best arm gets everything once it is known."""
         return False
@@ -164,6 +169,11 @@ class ThompsonSampling(Bandit):
         super().__attrs_post_init__()
         if self.reward not in ("binary", "normal"):
             raise ConfigurationError(f"reward={self.reward!r:.60} of ThompsonSampling is unknown. It is 'binary' or 'normal'.")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest reward: 0 and 1, if rewards are binary."""
+        return (0.0, 1.0) if self.reward == "binary" else super().limits
 
     def wanted(self, sums: Mapping[str, ArmSums]) -> tuple[Mapping[str, float], str]:
         """Return each arm's probability of being the best."""
@@ -217,6 +227,11 @@ class TrackAndStop(Bandit):
         super().__attrs_post_init__()
         if self.on_stop not in ("hold", "promote"):
             raise ConfigurationError(f"on_stop={self.on_stop!r:.60} of TrackAndStop is unknown. It is 'hold' or 'promote'.")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest reward."""
+        return 0.0, 1.0
 
     def wanted(self, sums: Mapping[str, ArmSums]) -> tuple[Mapping[str, float], str]:
         """Return the optimal allocation for the means so far."""

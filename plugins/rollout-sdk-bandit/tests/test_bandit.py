@@ -5,10 +5,12 @@ import os
 import pickle
 import random
 import time
+from functools import partial
 
 import pytest
 
-from rollout_sdk import ConfigurationError, Runtime, operate, rollout
+from rollout_sdk import ConfigurationError, Runtime, StoreError, operate, rollout
+from rollout_sdk.control.stores import MemoryStore
 from rollout_sdk.journal import read_journal
 from rollout_sdk.testing import FakeClock, ObserverContract, StrategyContract
 from rollout_sdk_bandit import (
@@ -308,6 +310,49 @@ def test_a_reward_after_the_window_or_again_does_not_count(world):
     assert (sum(each.count for each in arms), sum(each.total for each in arms)) == (3, 1.0)
 
 
+def test_without_a_window_a_reward_counts_once_however_late_it_is(world):
+    strategy = ThompsonSampling("rating", batch_s=1e6, reward="normal")
+    it = world(strategy, {"control": 0.0, "v2": 0.0})
+    ids = [it.model.rollout.route(f"u-{number}").decision.id for number in range(30)]
+    # Each again after another two hours, between the others'.
+    for _ in range(4):
+        it.clock.advance(2 * 3600)
+        for each in ids:
+            it.model.rollout.record("rating", 4.0, decision_id=each)
+    it.runtime.flush()
+    arms = strategy.arms(it.model).values()
+    assert (sum(each.count for each in arms), sum(each.total for each in arms)) == (30, 120.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "value"),
+    [
+        (partial(ThompsonSampling, "click"), 7.0),
+        (partial(ThompsonSampling, "click"), -1.0),
+        (partial(TrackAndStop, "click", on_stop="promote"), 1e9),
+        (partial(TrackAndStop, "click", on_stop="promote"), 1.0000001),
+        (partial(EpsilonGreedy, "click"), 1e200),
+        (partial(ThompsonSampling, "click", reward="normal"), -1e200),
+    ],
+)
+@pytest.mark.parametrize("window_s", [None, 10.0])
+def test_a_reward_that_cannot_be_one_does_not_count_and_is_told_once(world, caplog, make, value, window_s):
+    strategy = make(window_s=window_s, batch_s=1e6)
+    it = world(strategy, {"control": 0.5, "v2": 0.5})
+    it.calls(200)
+    for number in range(20):
+        it.model.rollout.record("click", value, decision_id=it.model.rollout.route(f"x-{number}").decision.id)
+    it.calls(200)
+    it.runtime.flush()
+    arms = strategy.arms(it.model)
+    assert all(0 < each.mean <= 1 and each.squares == each.total for each in arms.values())
+    strategy.update(it.model)
+    assert it.model.rollout.status().status == "running"
+    assert all(0.05 <= share <= 0.95 for share in it.shares.values())
+    assert not it.runtime.faults
+    assert sum("rollout.bandit.refused" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_delays_that_differ_by_arm_do_not_bias_the_means(world):
     """The better arm's clicks come late; with a window, no arm is ahead because its rewards are quicker."""
     strategy = ThompsonSampling("click", window_s=60, batch_s=1e6)
@@ -398,6 +443,60 @@ def test_processes_that_share_a_store_learn_together_and_one_of_them_changes_the
         revisions = [record["revision"] for record in rank.history() if record["action"] == "set_share"]
         assert revisions == sorted(set(revisions))
         assert len(revisions) == changed.count(True)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"v2": [NaN, 1, 1]}', '{"v2": [1e999, 1e999, 1]}', '{"v2": [-5, 1, 1]}', '{"v2": [1]}', "[]", "?"]
+)
+def test_sums_of_another_process_that_are_damaged_are_left_out(world, text):
+    store = MemoryStore()
+    strategy = ThompsonSampling("click", window_s=10, batch_s=1e6)
+    it = world(strategy, RATES, store=store)
+    it.calls(300)
+    it.runtime.flush()
+    before = strategy.arms(it.model)
+    assert store.publish("shop.rank", store.load("shop.rank").document["epoch"], "another", {"bandit": text})
+    assert strategy.arms(it.model) == before
+    assert strategy.update(it.model) is True
+    assert math.isclose(sum(it.shares.values()), 1.0)
+
+
+class Failing(MemoryStore):
+    """A store that does not answer for a while."""
+
+    fails = False
+
+    def publish(self, *args):
+        if self.fails:
+            raise StoreError("out of order")
+        return super().publish(*args)
+
+    def gather(self, *args):
+        if self.fails:
+            raise StoreError("out of order")
+        return super().gather(*args)
+
+
+def test_a_store_that_does_not_answer_changes_no_share_and_no_reward_is_lost_or_counted_twice(world):
+    store = Failing()
+    strategy = ThompsonSampling("click", window_s=10, batch_s=30)
+    it = world(strategy, RATES, store=store)
+    it.calls(100, apart_s=0.01)
+    it.runtime.flush()
+    shares = dict(it.shares)
+    store.fails = True
+    it.calls(1000)
+    it.runtime.flush()
+    assert it.shares == shares
+    with pytest.raises(StoreError):
+        strategy.update(it.model)
+    assert it.shares == shares
+    store.fails = False
+    it.clock.advance(60)
+    it.calls(1)
+    it.runtime.flush()
+    assert sum(each.count for each in strategy.arms(it.model).values()) == 1100
+    assert strategy.update(it.model) or it.shares != shares
 
 
 def test_a_new_process_goes_on_from_the_store(world, tmp_path):

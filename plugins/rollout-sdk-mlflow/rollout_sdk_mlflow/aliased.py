@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from mlflow.tracking import MlflowClient
 
@@ -94,6 +94,7 @@ class AliasedRollout:
         self._options = {**options, "plugins": [*options.get("plugins", ()), _Promotion(self)]}
         self._lock = threading.Lock()
         self.problem: str | None = None
+        self._unwritten: _Unwritten | None = None
         version = registry.version_of(champion)
         if version is None:
             raise ConfigurationError(
@@ -160,19 +161,31 @@ class AliasedRollout:
             self.start()
 
     def promoted(self, event: TransitionedEvent) -> None:
-        """Tag the challenger with the transition, and make it the champion if it was promoted."""
+        """Tag the challenger with the transition, and make it the champion if it was promoted; `poll` repeats what fails.
+
+        Raises:
+            MlflowException: The registry does not answer.
+        """
         with self._lock:
-            challenger = self.challenger
-            if challenger is None or event.version != self._version:
+            if self.challenger is None or event.version != self._version:
                 return
-            verdict = (event.evidence or {}).get("outcome", "")
-            # If the alias was moved in the meantime, that change takes precedence.
-            is_ours = self._registry.version_of(self._aliases[0]) == self.champion.version
-            if self._moves_alias and event.status == "promoted" and is_ours:
-                self._registry.move(self._aliases[0], challenger.version)
-                self._log("rollout.mlflow.promoted", version=challenger.version)
-            tags = {"key": event.rollout, "status": event.status, "phase": event.to_phase, "reason": event.reason}
-            self._registry.tag(challenger.version, **tags, verdict=verdict)
+            self._unwritten = _Unwritten(event, self.champion.version, self.challenger.version)
+            self._write()
+
+    def _write(self) -> None:
+        """Write to the registry what the last transition asks for."""
+        if self._unwritten is None:
+            return
+        event, champion, challenger = self._unwritten
+        verdict = (event.evidence or {}).get("outcome", "")
+        # If the alias was moved in the meantime, that change takes precedence.
+        is_ours = self._registry.version_of(self._aliases[0]) == champion
+        if self._moves_alias and event.status == "promoted" and is_ours:
+            self._registry.move(self._aliases[0], challenger)
+            self._log("rollout.mlflow.promoted", version=challenger)
+        tags = {"key": event.rollout, "status": event.status, "phase": event.to_phase, "reason": event.reason}
+        self._registry.tag(challenger, **tags, verdict=verdict)
+        self._unwritten = None
 
     @property
     def _version(self) -> str:
@@ -180,6 +193,7 @@ class AliasedRollout:
         return "" if self.challenger is None else f"{self.challenger.version} against {self.champion.version}"
 
     def _follow(self) -> bool:
+        self._write()
         champion = self._registry.version_of(self._aliases[0])
         challenger = self._registry.version_of(self._aliases[1])
         if champion is None:
@@ -239,6 +253,14 @@ class AliasedRollout:
         """The runtime of the rollout."""
         given: Runtime | None = self._options.get("runtime")
         return default_runtime() if given is None else given
+
+
+class _Unwritten(NamedTuple):
+    """A transition that the registry does not have yet, and the versions that it was about."""
+
+    event: TransitionedEvent
+    champion: int
+    challenger: int
 
 
 class _Promotion:

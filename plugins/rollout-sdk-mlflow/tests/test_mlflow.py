@@ -177,6 +177,31 @@ def test_a_promotion_moves_the_alias_and_the_new_champion_serves_alone(registere
     assert (answers(rank), rank.rollout.status().version) == ({2, 3}, "3 against 2")
 
 
+@pytest.mark.parametrize("fails", ["get_model_version_by_alias", "set_registered_model_alias", "set_model_version_tag"])
+def test_a_promotion_while_the_registry_does_not_answer_moves_the_alias_later(registered, runtime, monkeypatch, fails):
+    rank = registered.alias(champion=1, challenger=2).serve(runtime)
+    rank("u-1")
+
+    def failing(*_):
+        raise MlflowException("out of order")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registered.client, fails, failing)
+        rank.rollout.promote(actor="ann", reason="better")
+        assert runtime.flush()
+        assert answers(rank) == {2}
+        assert rank.poll() is False
+        assert "out of order" in rank.problem
+        assert answers(rank) == {2}
+    assert rank.poll() is True
+    assert (registered.version_of("champion"), registered.tags(2)["rollout.status"]) == (2, "promoted")
+    assert (answers(rank), rank.champion.version, rank.challenger, rank.problem) == ({2}, 2, None, None)
+    # Written once: what is moved afterwards stays.
+    registered.alias(champion=1)
+    assert rank.poll() is True
+    assert registered.version_of("champion") == 1
+
+
 def test_an_abort_is_tagged_and_moves_nothing(registered, runtime):
     rank = registered.alias(champion=1, challenger=2).serve(runtime)
     rank("u-1")
