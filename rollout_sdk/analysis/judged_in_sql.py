@@ -44,6 +44,7 @@ __all__ = ["judged_by_sums", "judged_of"]
 _MEASURED = (ERROR_RATE, LATENCY, LATENCY_MEAN)
 _MOST_ARMS = 100
 _MOST_BEHIND_S = 60.0
+_SLOTS = 20_000
 _WITHOUT_LIMIT = 1e51
 _CELL_OF = """
 CREATE OR REPLACE TEMP MACRO cell_of(digest) AS CAST(((((xor(digest, digest >> 32) & 4294967295) * 2135587861) >> 32)
@@ -93,7 +94,8 @@ def judged_by_sums(journal: Journal, database: InDuckDB) -> dict[Set, Judged]:
     try:
         return _Reading(journal, database).found()
     finally:
-        database.drop("batched")
+        for name in ("placed", "ordered", "batched"):
+            database.drop(name)
 
 
 class _Reading:
@@ -193,8 +195,13 @@ class _Reading:
             looks.append(ceil(looks[-1] * LOOK_AGAIN))
         taken = " + ".join(f"CAST(calls >= {look} AS INTEGER)" for look in looks)
         database.database.execute(f"CREATE OR REPLACE TEMP MACRO looks_before(calls) AS ({taken})")
-        database.make("markers")
-        database.make("batched")
+        ((first_s, last_s),) = database.reduced("times")
+        since_s = float(first_s or 0.0)
+        width_s = max((float(last_s or 0.0) - since_s) / _SLOTS, 1e-6)
+        slot = f"CAST(greatest(floor((seen_s - {since_s!r}) / {width_s!r}), -1) AS INTEGER)"
+        database.database.execute(f"CREATE OR REPLACE TEMP MACRO slot_of(seen_s) AS {slot}")
+        for name in ("markers", "marked", "slots", "ordered", "batched"):
+            database.make(name)
         database.drop("placed")
 
     def _read_sets(self) -> dict[int, Set]:

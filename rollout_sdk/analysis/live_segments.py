@@ -94,8 +94,8 @@ class LiveSegments:
             return
         if event == "decision":
             self._decided(asked, record)
-        elif not record.get("shadow") and (call := self.recent.get(record.get("id", ""))) is not None:
-            self._recorded(asked, call, record)
+        elif not record.get("shadow") and isinstance(decision := record.get("id"), str) and decision in self.recent:
+            self._recorded(asked, self.recent[decision], record)
 
     def _decided(self, asked: Asked, record: Mapping[str, Any]) -> None:
         segments = [self._known.setdefault(each, each) for each in asked.known(record.get("segments", {}))]

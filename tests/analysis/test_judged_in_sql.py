@@ -190,8 +190,13 @@ def test_sums_are_judged_as_lines_are_on_many_journals(tmp_path, seed):
 
 
 def roughly(folder, seed, monkeypatch):
-    """Hold a journal of a rollout with a rough life, with more looks, and with samples of units that are soon full."""
-    kept = random.Random(seed).choice([16, 64, 8192])
+    """Hold a journal of a rollout with a rough life, with more looks, and with samples of units that are soon full.
+
+    From one slot, in which every line is sorted, to slots of a line or two.
+    """
+    chosen = random.Random(seed)
+    kept = chosen.choice([16, 64, 8192])
+    monkeypatch.setattr("rollout_sdk.analysis.judged_in_sql._SLOTS", chosen.choice([1, 30, 300, 20_000]))
     for module in ("rollout_sdk.judging.unit_sample", "rollout_sdk.analysis.judged_in_sql"):
         monkeypatch.setattr(f"{module}.MOST_KEPT", kept)
     looking_soon(monkeypatch)

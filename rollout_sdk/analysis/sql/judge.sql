@@ -2,7 +2,8 @@
 -- events (docs/journal.md), and sources(file, process, part): the files of each process in the order of its writing. Lines are
 -- put in the order in which the line-by-line reader takes them. A batch ends where that reader looks, where a phase has its
 -- first call, and where a line is of a rollout or of a transition; within a batch, the order of lines changes nothing.
--- looks_before(calls) is how many looks are taken at up to so many calls, and cell_of(digest) the cell of a unit.
+-- looks_before(calls) is how many looks are taken at up to so many calls, cell_of(digest) the cell of a unit, and slot_of(time)
+-- a number that grows with it: within most slots of time no batch ends, so their lines need not be sorted.
 
 -- name: unusual
 SELECT COUNT(*) AS lines
@@ -32,7 +33,7 @@ SELECT file, line FROM events WHERE event = 'journal' AND line IS NOT NULL;
 -- table: judged_arms
 SELECT *, CAST(row_number() OVER (ORDER BY of_set, phase, variant) AS INTEGER) AS arm
 FROM (
-    SELECT DISTINCT s.of_set, e.phase, e.variant
+    SELECT DISTINCT s.of_set, e.rollout, e.fingerprint, e.phase, e.variant
     FROM events e JOIN judged_sets s ON e.rollout = s.rollout AND e.fingerprint = s.fingerprint
     WHERE e.event IN ('decision', 'outcome')
 ) each_arm;
@@ -42,48 +43,88 @@ SELECT *, CAST(row_number() OVER (ORDER BY metric) AS INTEGER) AS of_metric
 FROM (SELECT DISTINCT metric FROM events WHERE event = 'outcome') each_metric;
 
 -- table: placed
-SELECT s.of_set, a.arm, e.kind, e.process, e.place,
-    coalesce(MAX(CASE WHEN e.kind IN (0, 2) THEN e.t END) OVER (PARTITION BY e.process ORDER BY e.place), 0.0) AS seen_s,
-    e.t, e.excluded, e.failed, e.bucket, e.cell, m.of_metric, e.value, e.call, e.decided
+SELECT of_set, arm, kind, process, place,
+    coalesce(MAX(CASE WHEN kind IN (0, 2) THEN t END) OVER (PARTITION BY process ORDER BY place), 0.0) AS seen_s,
+    t, excluded, failed, bucket, cell, of_metric, value, call, decided
 FROM (
-    SELECT CASE event WHEN 'decision' THEN 0 WHEN 'outcome' THEN 1 WHEN 'transition' THEN 2 ELSE 3 END AS kind,
-        rollout, fingerprint, phase, variant, metric, is_left_out AS excluded, failed, CAST(bucket AS SMALLINT) AS bucket, t,
-        call, CASE WHEN event = 'outcome' THEN value ELSE waited_s END AS value, decided,
-        CASE WHEN event = 'decision' AND NOT is_left_out THEN cell_of(CAST('0x' || unit AS UBIGINT)) END AS cell,
-        sources.process, (CAST(sources.part AS BIGINT) << 40 | events.number) * 2 AS place
-    FROM events JOIN sources ON events.file = sources.file
-    WHERE event IN ('decision', 'outcome', 'transition', 'rollout')
-) e
-JOIN judged_sets s ON e.rollout = s.rollout AND e.fingerprint = s.fingerprint
-LEFT JOIN judged_arms a ON s.of_set = a.of_set AND e.phase = a.phase AND e.variant = a.variant
-LEFT JOIN judged_metrics m ON e.metric = m.metric;
+    SELECT a.of_set, a.arm, 0 AS kind, sources.process, (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t,
+        e.is_left_out AS excluded, e.failed, CAST(e.bucket AS SMALLINT) AS bucket, cell_of(TRY_CAST('0x' || e.unit AS UBIGINT)) AS cell,
+        NULL AS of_metric, e.waited_s AS value, e.call, NULL AS decided
+    FROM events e
+    JOIN sources ON e.file = sources.file
+    JOIN judged_arms a ON e.rollout = a.rollout AND e.fingerprint = a.fingerprint AND e.phase = a.phase AND e.variant = a.variant
+    WHERE e.event = 'decision'
+    UNION ALL
+    SELECT a.of_set, a.arm, 1 AS kind, sources.process, (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t,
+        e.is_left_out AS excluded, NULL AS failed, CAST(e.bucket AS SMALLINT) AS bucket, NULL AS cell, m.of_metric, e.value, e.call, e.decided
+    FROM events e
+    JOIN sources ON e.file = sources.file
+    JOIN judged_metrics m ON e.metric = m.metric
+    JOIN judged_arms a ON e.rollout = a.rollout AND e.fingerprint = a.fingerprint AND e.phase = a.phase AND e.variant = a.variant
+    WHERE e.event = 'outcome'
+    UNION ALL
+    SELECT s.of_set, NULL AS arm, CASE e.event WHEN 'transition' THEN 2 ELSE 3 END AS kind, sources.process,
+        (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    FROM events e
+    JOIN sources ON e.file = sources.file
+    JOIN judged_sets s ON e.rollout = s.rollout AND e.fingerprint = s.fingerprint
+    WHERE e.event IN ('transition', 'rollout')
+) every_line;
 
 -- table: markers
-WITH of_phases AS (
-    SELECT p.*, a.phase FROM placed p JOIN judged_arms a ON p.arm = a.arm WHERE p.kind = 0
-),
-earliest AS (
-    SELECT of_set, phase, MIN(seen_s) AS seen_s FROM of_phases GROUP BY of_set, phase
+WITH earliest AS (
+    SELECT p.of_set, a.phase, MIN(p.seen_s) AS seen_s
+    FROM placed p JOIN judged_arms a ON p.arm = a.arm
+    WHERE p.kind = 0
+    GROUP BY p.of_set, a.phase
 )
-SELECT p.of_set, p.phase,
+SELECT p.of_set, e.phase,
     MIN({'process': p.process, 'place': p.place, 'arm': p.arm, 't': p.t, 'excluded': p.excluded}) AS first, p.seen_s
-FROM of_phases p JOIN earliest e ON p.of_set = e.of_set AND p.phase = e.phase AND p.seen_s = e.seen_s
-GROUP BY p.of_set, p.phase, p.seen_s;
+FROM placed p JOIN judged_arms a ON p.arm = a.arm JOIN earliest e ON a.of_set = e.of_set AND a.phase = e.phase AND p.seen_s = e.seen_s
+WHERE p.kind = 0
+GROUP BY p.of_set, e.phase, p.seen_s;
 
--- table: batched
+-- view: marked
+SELECT of_set, arm, kind, process, place, seen_s, t, excluded, failed, bucket, cell, of_metric, value, call, slot_of(seen_s) AS slot
+FROM placed
+UNION ALL
+SELECT of_set, first.arm, 4, first.process, first.place - 1, seen_s, first.t, first.excluded, NULL, NULL, NULL, NULL, NULL, NULL,
+    slot_of(seen_s)
+FROM markers;
+
+-- table: slots
+SELECT *, has_specials OR looks_before(calls_before) <> looks_before(calls_before + calls) AS is_split,
+    specials_before + looks_before(calls_before) AS batch
+FROM (
+    SELECT of_set, slot, calls, specials > 0 AS has_specials,
+        CAST(SUM(calls) OVER before AS INTEGER) - calls AS calls_before,
+        CAST(SUM(specials) OVER before AS INTEGER) - specials AS specials_before
+    FROM (
+        SELECT of_set, slot, CAST(COUNT(CASE WHEN kind = 0 THEN 1 END) AS INTEGER) AS calls,
+            CAST(COUNT(CASE WHEN kind >= 2 THEN 1 END) AS INTEGER) AS specials
+        FROM marked
+        GROUP BY of_set, slot
+    ) each_slot
+    WINDOW before AS (PARTITION BY of_set ORDER BY slot)
+) counted;
+
+-- table: ordered
 SELECT *, specials + looks_before(CASE WHEN kind = 0 THEN calls - 1 ELSE calls END) AS batch
 FROM (
-    SELECT *, CAST(SUM(CASE WHEN kind >= 2 THEN 1 ELSE 0 END) OVER in_order AS INTEGER) AS specials,
-        CAST(SUM(CASE WHEN kind = 0 THEN 1 ELSE 0 END) OVER in_order AS INTEGER) AS calls
-    FROM (
-        SELECT * FROM placed
-        UNION ALL BY NAME
-        SELECT of_set, first.arm AS arm, 4 AS kind, first.process AS process, first.place - 1 AS place, seen_s, first.t AS t,
-            first.excluded AS excluded
-        FROM markers
-    ) marked
-    WINDOW in_order AS (PARTITION BY of_set ORDER BY seen_s, process, place ROWS UNBOUNDED PRECEDING)
+    SELECT m.*, s.specials_before + CAST(SUM(CASE WHEN kind >= 2 THEN 1 ELSE 0 END) OVER in_order AS INTEGER) AS specials,
+        s.calls_before + CAST(SUM(CASE WHEN kind = 0 THEN 1 ELSE 0 END) OVER in_order AS INTEGER) AS calls
+    FROM marked m JOIN slots s ON m.of_set = s.of_set AND m.slot = s.slot
+    WHERE s.is_split
+    WINDOW in_order AS (PARTITION BY m.of_set, m.slot ORDER BY m.seen_s, m.process, m.place ROWS UNBOUNDED PRECEDING)
 ) counted;
+
+-- table: batched
+SELECT of_set, batch, arm, kind, process, place, seen_s, t, excluded, failed, bucket, cell, of_metric, value, call FROM ordered
+UNION ALL
+SELECT m.of_set, s.batch, m.arm, m.kind, m.process, m.place, m.seen_s, m.t, m.excluded, m.failed, m.bucket, m.cell, m.of_metric,
+    m.value, m.call
+FROM marked m JOIN slots s ON m.of_set = s.of_set AND m.slot = s.slot
+WHERE NOT s.is_split;
 
 -- view: occurred
 SELECT of_set, batch, arm, 0 AS label, cell, CAST(floor(t / 60) AS INTEGER) AS minute, bucket
@@ -115,8 +156,11 @@ WHERE o.kind = 1 AND NOT coalesce(o.decided <= o.seen_s AND (c.seen_s < o.seen_s
 -- name: latest_behind
 SELECT coalesce(MAX(seen_s - t), 0) AS behind_s FROM placed WHERE kind = 0;
 
+-- name: times
+SELECT MIN(seen_s) AS first_s, MAX(seen_s) AS last_s FROM placed WHERE seen_s > 0;
+
 -- name: sets
-SELECT s.of_set, s.rollout, s.fingerprint, coalesce(MAX(b.calls), 0) AS calls, coalesce(MAX(b.seen_s), 0) AS last_s
+SELECT s.of_set, s.rollout, s.fingerprint, COUNT(CASE WHEN b.kind = 0 THEN 1 END) AS calls, coalesce(MAX(b.seen_s), 0) AS last_s
 FROM judged_sets s LEFT JOIN batched b ON s.of_set = b.of_set
 GROUP BY s.of_set, s.rollout, s.fingerprint
 ORDER BY s.of_set;
@@ -133,13 +177,9 @@ FROM events JOIN sources ON events.file = sources.file
 WHERE event IN ('rollout', 'transition') AND line IS NOT NULL;
 
 -- name: ends_of_batches
-SELECT of_set, batch, kind, calls, seen_s, process, place, arm, t, excluded
-FROM batched
-WHERE kind >= 2
-UNION ALL
-SELECT of_set, batch + 1 AS batch, kind, calls, seen_s, process, place, arm, t, excluded
-FROM batched
-WHERE kind = 0 AND looks_before(calls) > looks_before(calls - 1)
+SELECT of_set, CASE WHEN kind = 0 THEN batch + 1 ELSE batch END AS batch, kind, calls, seen_s, process, place, arm, t, excluded
+FROM ordered
+WHERE kind >= 2 OR (kind = 0 AND looks_before(calls) > looks_before(calls - 1))
 ORDER BY of_set, batch;
 
 -- name: processes
@@ -181,11 +221,11 @@ GROUP BY o.of_set, o.batch, o.arm, o.label, o.cell;
 
 -- name: first_outcomes
 WITH earliest AS (
-    SELECT of_set, of_metric, MIN(calls) AS calls FROM batched WHERE kind = 1 GROUP BY of_set, of_metric
+    SELECT of_set, of_metric, MIN(seen_s) AS seen_s FROM batched WHERE kind = 1 GROUP BY of_set, of_metric
 )
 SELECT b.of_set, MIN(b.batch) AS batch, m.metric
 FROM batched b
-JOIN earliest e ON b.of_set = e.of_set AND b.of_metric = e.of_metric AND b.calls = e.calls
+JOIN earliest e ON b.of_set = e.of_set AND b.of_metric = e.of_metric AND b.seen_s = e.seen_s
 JOIN judged_metrics m ON b.of_metric = m.of_metric
 WHERE b.kind = 1
 GROUP BY b.of_set, m.metric
