@@ -21,18 +21,20 @@ from rollout_sdk.stats.contrast import Cell, Estimate, Pair, difference_of, meet
 __all__ = ["StratifiedBuckets"]
 
 _LARGEST, _SMALLEST = 1e50, 1e-50
+_LARGEST_SUM = 1e60
+"""Of ten billion values: their fourth powers are still numbers."""
 
 
 def _are_sums(cell: Cell) -> bool:
-    """Whether `StratifiedBuckets.add` would accept all of them."""
+    """Whether all of them may be sums of what `StratifiedBuckets.add` accepts."""
     # NaN and inf would make both the sum and the extremes below meaningless.
     if not (math.isfinite(sum(cell.values)) and math.isfinite(sum(cell.weights))):
         return False
     weights = [weight for weight in cell.weights if weight]
     return (
-        min(cell.values) >= -_LARGEST
-        and max(cell.values) <= _LARGEST
-        and (not weights or (min(weights) >= _SMALLEST and max(weights) <= _LARGEST))
+        min(cell.values) >= -_LARGEST_SUM
+        and max(cell.values) <= _LARGEST_SUM
+        and (not weights or (min(weights) >= _SMALLEST and max(weights) <= _LARGEST_SUM))
     )
 
 
@@ -69,23 +71,32 @@ class StratifiedBuckets:
             ValueError: The bucket is not one of `range(buckets)`; the value is NaN or beyond +-1e50; the weight is neither 0
                 nor within 1e-50..1e50. Nothing is added then.
         """
-        if not 0 <= bucket < self.buckets:
-            raise ValueError(f"Bucket {bucket!r} of phase {phase!r}, arm {arm!r}: buckets are 0..{self.buckets - 1}.")
-        if not (-_LARGEST <= value <= _LARGEST and (_SMALLEST <= weight <= _LARGEST or weight == 0)):
-            raise ValueError(
-                f"Value {value!r} with weight {weight!r} of phase {phase!r}, arm {arm!r}: it would spoil all sums. "
-                f"Values lie within +-{_LARGEST:g}, weights are 0 or within {_SMALLEST:g}..{_LARGEST:g}. Cap it."
-            )
+        # Every value of a call comes through here: the one check is all that it costs.
+        if not (
+            0 <= bucket < self.buckets and -_LARGEST <= value <= _LARGEST and (_SMALLEST <= weight <= _LARGEST or weight == 0)
+        ):
+            raise ValueError(self._fault(phase, arm, bucket, value, weight, _LARGEST))
         cell = self._cells.get((phase, arm)) or self._cell(phase, arm)
         cell.values[bucket] += value
         cell.weights[bucket] += weight
+
+    def _fault(self, phase: str, arm: str, bucket: int, value: float, weight: float, most: float) -> str | None:
+        """What is wrong with a value and its weight, or None."""
+        if not 0 <= bucket < self.buckets:
+            return f"Bucket {bucket!r} of phase {phase!r}, arm {arm!r}: buckets are 0..{self.buckets - 1}."
+        if -most <= value <= most and (_SMALLEST <= weight <= most or weight == 0):
+            return None
+        return (
+            f"Value {value!r} with weight {weight!r} of phase {phase!r}, arm {arm!r}: it would spoil all sums. "
+            f"Values lie within +-{most:g}, weights are 0 or within {_SMALLEST:g}..{most:g}. Cap it."
+        )
 
     def add_sums(self, phase: str, arm: str, values: Sequence[float], weights: Sequence[float]) -> None:
         """Add the sums of all buckets at once, for instance from a GROUP BY: one value and one weight per bucket.
 
         Raises:
-            ValueError: There is not exactly one value and one weight per bucket, or one of them is rejected as by `add`;
-                nothing is added then.
+            ValueError: There is not exactly one value and one weight per bucket, or one of them is NaN, beyond +-1e60, or a
+                weight between 0 and 1e-50; nothing is added then.
         """
         if not len(values) == len(weights) == self.buckets:
             raise ValueError(
@@ -94,10 +105,9 @@ class StratifiedBuckets:
             )
         added = Cell(array("d", values), array("d", weights))
         if not _are_sums(added):
-            # Add them one by one, so that the error names the bad value.
-            apart = StratifiedBuckets(self.buckets)
-            for bucket, (value, weight) in enumerate(zip(added.values, added.weights, strict=True)):
-                apart.add(phase, arm, bucket, value, weight)
+            # The error names the first that is wrong.
+            pairs = enumerate(zip(added.values, added.weights, strict=True))
+            raise ValueError(next(filter(None, (self._fault(phase, arm, each, *pair, _LARGEST_SUM) for each, pair in pairs))))
         self._put(phase, arm, added)
 
     def merge(self, other: StratifiedBuckets) -> None:
@@ -269,14 +279,18 @@ class StratifiedBuckets:
         """The sums that `as_dict` wrote.
 
         Raises:
-            ValueError: The three lists of a cell differ in length, or a number is rejected as by `add`.
+            ValueError: The three lists of a cell differ in length, or a number is rejected as by `add_sums`.
             KeyError: A part is missing.
         """
         made = cls(plain["buckets"])
         for cell in plain["cells"]:
-            made._cell(cell["phase"], cell["arm"])
+            phase, arm = cell["phase"], cell["arm"]
+            kept = made._cell(phase, arm)
             for bucket, value, weight in zip(cell["bucket"], cell["value"], cell["weight"], strict=True):
-                made.add(cell["phase"], cell["arm"], bucket, value, weight)
+                if (fault := made._fault(phase, arm, bucket, value, weight, _LARGEST_SUM)) is not None:
+                    raise ValueError(fault)
+                kept.values[bucket] += value
+                kept.weights[bucket] += weight
         return made
 
     def __eq__(self, other: object) -> bool:

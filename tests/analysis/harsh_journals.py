@@ -109,7 +109,7 @@ class HarshJournal:
             closed_early=True if rng.random() < 0.03 else None, **self.runs(variant, error),
         )  # fmt: skip
         about |= {"fingerprint": fingerprint or "", "decided": time_s}
-        spend, loss = rng.choice([rng.expovariate(1), 0, 1, -3, 1e14]), -rng.random()
+        spend, loss = rng.choice([rng.expovariate(1), 0, 1, -3, 1e4]), -rng.random()
         values = {"click": 1.0, "spend": spend, "label": rng.random(), "loss": loss, "error_rate": 1}
         for metric, value in values.items():
             for _ in range(rng.choice([0, 0, 0, 1, 1, 2])):

@@ -233,3 +233,86 @@ def test_labels_that_one_arm_lacks_are_a_caution_for_a_metric_that_was_not_decla
     (check,) = summarise(tmp_path).rollouts[0].verdict.checks
     assert ("labels", False) == (check.name, check.is_fatal)
     assert "stars is recorded for more units of one arm than of another: control 8" in check.what
+
+
+def lasting(folder, days, effects, value=1.0, calls=2_000):
+    """A test whose candidate has one effect after the other; its verdict."""
+    now_s, rng = [1_800_000_000.0], random.Random(4)
+    runtime = Runtime(journal=folder, time_ns=lambda: int(now_s[0] * 1e9))
+    model = rollout(
+        candidate=lambda unit: 1, strategy=ABTest(0.5, gates=[Gate("click", mde=0.05)]), unit="unit", key="m", runtime=runtime
+    )(lambda unit: 0)
+    for number in range(calls):
+        now_s[0] += days * 86_400 / calls
+        routed = model.rollout.route(f"u{number}")
+        effect = effects[number * len(effects) // calls]
+        if rng.random() < 0.3 + effect * routed.value:
+            model.rollout.record("click", value, decision_id=routed.decision.id)
+    runtime.close(10.0)
+    return summarise(folder).rollouts[0].verdict
+
+
+def test_an_effect_that_fades_is_named_with_both_its_parts(tmp_path):
+    verdict = lasting(tmp_path / "fading", 6, (0.4, 0.0))
+    (check,) = verdict.checks
+    novelty = named(verdict, "click").novelty
+    assert ("novelty", False) == (check.name, check.is_fatal)
+    assert f"{novelty.first:+.3g} first, {novelty.later:+.3g} later" in check.what
+    assert novelty.first == pytest.approx(0.4, abs=0.1)
+    assert novelty.later == pytest.approx(0, abs=0.1)
+    lasting_effect = lasting(tmp_path / "lasting", 6, (0.4, 0.4))
+    assert () == lasting_effect.checks
+    assert abs(named(lasting_effect, "click").novelty.z) < 3
+    # Within a day, users differ by the hour, too.
+    assert named(lasting(tmp_path / "short", 1, (0.4, 0.0)), "click").novelty is None
+
+
+def test_values_whose_sum_is_out_of_range_hide_no_report(tmp_path):
+    verdict = lasting(tmp_path, 6, (0.0,), value=9e49)
+    assert "click" in [each.metric for each in verdict.differences]
+
+
+@pytest.mark.parametrize(("lost", "sampled", "is_told"), [(30, 0, True), (3, 0, False), (30, 28, False)])
+def test_facts_that_were_lost_void_the_numbers_beyond_one_percent(tmp_path, lost, sampled, is_told):
+    served(tmp_path, ABTest(0.5, gates=[Gate("click")]), even(200), {"candidate": 60, "control": 60})
+    (path,) = tmp_path.glob("*.jsonl")
+    with path.open("a") as file:
+        file.write(json.dumps({"event": "lost", "v": 1, "t": 2e9, "count": lost, "sampled": sampled}) + "\n")
+    verdict = summarise(tmp_path).rollouts[0].verdict
+    told = [check for check in verdict.checks if check.name == "lost"]
+    assert (is_told, is_told) == (bool(told), verdict.headline == "CHECK")
+    assert all(check.is_fatal and "% of the facts are lost" in check.what and "doctor" in check.cure for check in told)
+
+
+def test_labels_that_one_arm_lacks_void_a_gate_that_is_about_them(tmp_path):
+    rng, runtime = random.Random(4), Runtime(journal=tmp_path)
+    strategy = ABTest(0.5, gates=[Gate("stars", per="outcome", mde=0.5)])
+    model = rollout(candidate=lambda unit: 2, strategy=strategy, unit="unit", key="m", runtime=runtime)(lambda unit: 1)
+    for number in range(600):
+        routed = model.rollout.route(f"u{number}")
+        if rng.random() < (0.9 if routed.value == 1 else 0.5):
+            model.rollout.record("stars", float(rng.randrange(1, 6)), decision_id=routed.decision.id)
+    runtime.close(10.0)
+    verdict = summarise(tmp_path).rollouts[0].verdict
+    (check,) = [each for each in verdict.checks if each.is_fatal]
+    assert ("CHECK", "labels", True) == (verdict.headline, check.name, check.since_s is not None)
+    assert check.cure == verdict.action
+
+
+def test_a_heavy_unit_and_units_in_several_arms_are_notes(tmp_path):
+    runtime = Runtime(journal=tmp_path)
+    model = rollout(candidate=lambda unit: 2, strategy=ABTest(0.5), unit="unit", key="m", runtime=runtime)(lambda unit: 1)
+    for number in range(400):
+        model(f"u{number}")
+        model("a bot")
+    runtime.close(10.0)
+    (path,) = tmp_path.glob("*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    calls = [line for line in lines if line["event"] == "decision"]
+    # Two users share a unit, and have one arm each.
+    (one, other) = (next(call for call in calls if call["variant"] == arm) for arm in ("control", "candidate"))
+    path.write_text(path.read_text().replace(other["unit"], one["unit"]))
+    checks = {check.name: check for check in summarise(tmp_path).rollouts[0].verdict.checks}
+    assert {"heavy": False, "crossed": False} == {name: check.is_fatal for name, check in checks.items()}
+    assert "the heaviest makes" in checks["heavy"].what
+    assert checks["crossed"].what.startswith("1 of 400 units")

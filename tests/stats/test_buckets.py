@@ -227,6 +227,36 @@ def test_what_would_spoil_the_sums_is_refused_and_nothing_is_added(row, word):
     assert sums == StratifiedBuckets(BUCKETS)
 
 
+def test_sums_of_the_largest_values_are_read_again_and_compared():
+    sums = StratifiedBuckets(BUCKETS)
+    for bucket in range(BUCKETS):
+        for arm in ("v2", "control"):
+            for _ in range(100):
+                sums.add("p", arm, bucket, 1e50 if arm == "v2" else bucket * 1e48, 1.0)
+    again = StratifiedBuckets.from_dict(json.loads(json.dumps(sums.as_dict())))
+    copied = StratifiedBuckets(BUCKETS)
+    for arm in ("v2", "control"):
+        copied.add_sums("p", arm, *sums.cell("p", arm))
+    assert sums == again == copied
+    found = sums.difference("v2", "control")
+    assert math.isfinite(found.estimate)
+    assert math.isfinite(found.std_error)
+    assert found.std_error > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "weight", "word"), [(1.1e60, 1.0, "Value 1.1e\\+60"), (math.nan, 1.0, "Value nan"), (1.0, 1e-60, "1e-60")]
+)
+def test_what_can_be_no_sum_is_refused_and_nothing_is_added(value, weight, word):
+    sums, fine = StratifiedBuckets(BUCKETS), StratifiedBuckets(BUCKETS)
+    with pytest.raises(ValueError, match=word):
+        sums.add_sums("p", "a", [0.0] * (BUCKETS - 1) + [value], [1.0] * (BUCKETS - 1) + [weight])
+    assert sums == fine
+    plain = {"buckets": BUCKETS, "cells": [{"phase": "p", "arm": "a", "bucket": [1], "value": [value], "weight": [weight]}]}
+    with pytest.raises(ValueError, match=word):
+        StratifiedBuckets.from_dict(plain)
+
+
 def test_different_numbers_of_buckets_do_not_mix():
     with pytest.raises(ValueError, match="8 buckets cannot be merged into 16"):
         StratifiedBuckets(16).merge(StratifiedBuckets(8))
