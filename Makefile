@@ -29,7 +29,7 @@ ENGINES_VENV := .venv-engines
 
 # What the recipes of docs/recipes.md are for: five environments, because not all of it fits into one.
 RECIPES_VENV := .venv-recipes
-RECIPES_1 := celery ddtrace dagster django flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk
+RECIPES_1 := celery ddtrace dagster django duckdb-extension-ducklake flask langchain-core langfuse litserve logfire openai opik pandas sentry-sdk
 RECIPES_2 := 'bentoml>=1.4' prefect
 # Of a version of which there is a build for CPUs alone; the index's own for Linux has several GB with what it needs.
 TORCH ?= torch==2.13.0

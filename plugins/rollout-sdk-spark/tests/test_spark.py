@@ -10,6 +10,7 @@ import pytest
 
 from rollout_sdk import ConfigurationError
 from rollout_sdk.analysis.compact import compact
+from rollout_sdk.analysis.export import export
 from rollout_sdk.journal import Journal
 from tests.analysis.random_journals import random_journal
 from tests.analysis.test_database import NOW, different, differing, read, reduced
@@ -170,6 +171,51 @@ def test_an_executor_that_dies_changes_nothing(tmp_path, spark):
     assert ran.returncode == 0, ran.stderr[-4_000:]
     assert "Lost executor" in ran.stderr
     assert [] == [each for each in different(read(tmp_path).as_dict(), json.loads(ran.stdout)) if each[0] not in UNLIKE]
+
+
+# What `rollout export` writes ----------------------------------------------------------------------------------------------
+
+BY_HAND = """
+SELECT variant, count(*) AS units, avg(clicked) AS click_rate
+FROM (
+    SELECT e.unit, min_by(e.variant, e.time) AS variant, max(coalesce(o.value, 0)) AS clicked
+    FROM {exposures} e LEFT JOIN {outcomes} o ON o.decision_id = e.decision_id AND o.metric = 'click'
+    WHERE NOT e.excluded AND e.unit IS NOT NULL
+    GROUP BY e.unit
+)
+GROUP BY variant ORDER BY variant
+"""
+
+
+def test_spark_reads_the_tables_of_an_export_as_duckdb_does(tmp_path, spark):
+    import duckdb
+
+    random_journal(tmp_path / "journal", 5)
+    counts = export(Journal(tmp_path / "journal"), tmp_path / "tables")
+    assert min(counts.values()) > 0
+    zone = spark.conf.get("spark.sql.session.timeZone")
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    try:
+        with duckdb.connect() as database:
+            for name, number in counts.items():
+                path = f"{tmp_path}/tables/{name}.parquet"
+                frame = spark.read.parquet(path)
+                frame.createOrReplaceTempView(name)
+                relation = database.sql(f"SELECT * FROM '{path}'")
+                assert frame.columns == relation.columns
+                found = [tuple(row) for row in frame.collect()]
+                assert len(found) == number
+                # NaN is not equal to itself.
+                assert sorted(map(repr, found)) == sorted(map(repr, relation.fetchall()))
+            files = {name: f"'{tmp_path}/tables/{name}.parquet'" for name in counts}
+            expected = database.sql(BY_HAND.format_map(files)).fetchall()
+        assert len(expected) > 1
+        assert max(rate for _, _, rate in expected) > 0
+        by_spark = [tuple(row) for row in spark.sql(BY_HAND.format_map({name: name for name in counts})).collect()]
+        assert [each[:2] for each in by_spark] == [each[:2] for each in expected]
+        assert [each[2] for each in by_spark] == pytest.approx([each[2] for each in expected], rel=1e-9)
+    finally:
+        spark.conf.set("spark.sql.session.timeZone", zone)
 
 
 # Compaction to an object store: the other way in ---------------------------------------------------------------------------
