@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from tools.signatures import lines
+
 ROOT = Path(__file__).resolve().parents[1]
 PUBLIC = [
     "rollout_sdk",
@@ -66,3 +68,11 @@ def test_plugins_beside_the_sdk_import_public_names_only(path):
                 f"{path.name} imports {', '.join(private)} from {node.module}, which is private. "
                 f"Public names are listed in docs/public.md; what a plugin needs besides belongs into rollout_sdk.extending."
             )
+
+
+def test_every_public_signature_is_the_one_that_was_meant():
+    known = (ROOT / "tests/signatures.txt").read_text().splitlines()
+    now = lines()
+    assert (sorted({*now} - {*known}), sorted({*known} - {*now})) == ([], []), (
+        "a public signature has changed. If that is meant: python -m tools.signatures tests/signatures.txt"
+    )

@@ -134,6 +134,14 @@ def test_a_phase_refuses_more_than_everybody():
         Phase("p", {"v2": 0.6, "v3": 0.5})
 
 
+def test_a_phase_without_some_candidates_keeps_the_others_and_is_itself_where_they_have_no_share():
+    phase = Phase("0:10%", {"v2": 0.1, "v3": 0.2, "v4": 0.0}, shadow=0.3)
+    assert {"v2": 0.1, "v3": 0.0, "v4": 0.0} == {name: phase.without(["v3"]).shares[name] for name in ("v2", "v3", "v4")}
+    assert 0.3 == phase.without(["v3"]).shadow
+    assert phase is phase.without(["v4"])
+    assert phase is phase.without([])
+
+
 def test_ten_candidates_with_a_tenth_each_are_everybody():
     assert Phase("p", {f"v{number}": 0.1 for number in range(10)}).all_shares["control"] == 0.0
 

@@ -486,3 +486,15 @@ def test_a_page_of_another_design_is_analyzed_by_its_own_credit():
     result = analyzed(rows).result()
     assert result.wins == pytest.approx(sum(max(page.preference(clicks), 0.0) for _, page, clicks in rows))
     assert ["items", "first", "clicks", "competitive"] == [check.name for check in result.checks]
+
+
+@pytest.mark.parametrize(("name", "inside", "outside"), [
+    ("alpha", (0.001, 0.9), (0.0, 1.0)), ("mde", (0.001, 0.49), (0.0, 0.5, 0.9)),
+    ("least_clicked", (0.0, 0.9), (-0.1, 1.0)), ("least_competitive", (0.0, 0.9), (-0.1, 1.0)),
+])  # fmt: skip
+def test_settings_of_an_analysis_have_a_domain(name, inside, outside):
+    for value in inside:
+        InterleavingAnalyzer(**{name: value})
+    for value in outside:
+        with pytest.raises(ValueError, match=name):
+            InterleavingAnalyzer(**{name: value})

@@ -65,7 +65,10 @@ def test_a_freeze_holds_inside_its_window_and_nowhere_else(freeze, inside, outsi
         (lambda: Gate("click", mde=0), "mde=0 of Gate('click') is not a difference"),
         (lambda: Gate("click", before="lunch"), "before='lunch' of Gate('click') is unknown"),
         (lambda: Gate("click", dry_run="no"), "dry_run='no' of Gate('click') is neither True nor False"),
+        (lambda: Guardrail("click", margin=0.1, harm=-0.1), "has harm=-0.1"),
         (lambda: Step("1%", min_units=-1), "min_units=-1 of Step(1%) is not a whole number"),
+        (lambda: Step("1%", min_units=True), "min_units=True of Step(1%) is not a whole number"),
+        (lambda: Step("1%", min_units=0.5), "min_units=0.5 of Step(1%) is not a whole number"),
         (lambda: Step("1%", min_time="2h", max_time="1h"), "It can never pass"),
         (lambda: Freeze("2027-01-01", "2026-01-01"), "ends before it starts"),
         (lambda: Freeze("16:00", "18:00", days=("friday",)), "has the day 'friday'"),
@@ -89,6 +92,22 @@ def test_the_short_form_has_sensible_defaults():
     criteria = Canary(["1%", "5%", "25%"]).criteria
     assert (["error_rate"], (), 0.05) == ([each.metric for each in criteria.guardrails], criteria.gates, criteria.alpha)
     assert {(100, 600.0, None)} == {(step.min_units, step.min_time, step.max_time) for step in criteria.steps}
+
+
+def test_a_metric_may_have_a_name_of_one_letter():
+    assert "x" == Gate("x").metric
+
+
+@pytest.mark.parametrize(("harm", "warns"), [(None, False), (0.1, False), (0.02, False), (0.009, True)])
+def test_a_candidate_that_is_accepted_and_then_rolled_back_is_warned_of(harm, warns):
+    (*warnings,) = Canary(["5%"], guardrails=[Guardrail("click", margin=0.1, harm=harm)]).criteria.warnings
+    assert warns == any("is less than a tenth of margin=0.1" in each for each in warnings)
+
+
+@pytest.mark.parametrize(("last", "steps"), [("100%", 1), ({"v2": "100%"}, 1), ("99%", 2), ({"v2": "50%", "v3": "50%"}, 2)])
+def test_a_last_step_that_serves_everybody_is_the_promotion(last, steps):
+    first = dict.fromkeys(last, "1%") if isinstance(last, dict) else "1%"
+    assert steps == len(Canary([first, last]).criteria.steps)
 
 
 def test_without_guardrails_and_gates_nothing_is_decided():

@@ -185,6 +185,10 @@ def test_the_logarithm_of_students_distribution_equals_scipys(t, df):
 def test_far_out_the_tail_of_students_distribution_is_the_power_it_should_be():
     # Cauchy: P(T < -t) = 1 / (pi t) far out.
     assert -math.log(math.pi * 1e200) == pytest.approx(log_student_t_cdf(-1e200, 1), rel=1e-12)
+    # The tail is a power of t.
+    for df in (0.5, 3, 40):
+        expected = math.log(stats.t.sf(1e4, df)) - df * math.log(1e196)
+        assert expected == pytest.approx(log_student_t_cdf(-1e200, df), rel=1e-7)
 
 
 def _peeking(clusters, df, experiments, seed, *, looks=60):

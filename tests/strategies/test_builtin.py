@@ -135,6 +135,10 @@ def test_a_shadow_test_shadows_its_rate_of_the_calls_of_every_user(decorate, rat
     assert sum(shadowed) / 1_000 == pytest.approx(rate, abs=0.08)
 
 
+def test_a_shadow_test_of_no_call_shadows_nothing():
+    assert [Shadow(0).shadows, Shadow(0.1).shadows] == [False, True]
+
+
 # Together ---------------------------------------------------------------------------------------------------------------
 
 

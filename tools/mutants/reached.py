@@ -65,7 +65,10 @@ class Reached:
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
         # A module's constants are evaluated at import, so no single test reaches them.
-        found = [name for name in passing if mutant.runs_in in lines[name]] if mutant.runs_in else passing
+        found = [name for name in passing if mutant.runs_in in lines[name]]
+        # Neither does one reach what runs at the import alone (or, as far as coverage knows, in a thread).
+        if mutant.runs_in is None or (not found and mutant.runs_in in lines.get("", ())):
+            found = passing
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
             sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach[name])),
@@ -129,11 +132,8 @@ def _lines() -> dict[str, dict[str, set[int]]]:
             "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
         )
         for path, context, numbits in rows:
-            name = context.split("|")[0]
-            # In the SDK's threads, coverage does not always know the test.
-            if name:
-                relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
-                lines.setdefault(relative, {}).setdefault(name, set()).update(_numbers(numbits))
+            relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
+            lines.setdefault(relative, {}).setdefault(context.split("|")[0], set()).update(_numbers(numbits))
     return lines
 
 
