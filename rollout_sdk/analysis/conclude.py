@@ -16,7 +16,7 @@ from rollout_sdk.analysis.phrases import because, wants_labels
 from rollout_sdk.analysis.report import RolloutReport
 from rollout_sdk.analysis.segment_differences import segment_differences
 from rollout_sdk.analysis.segment_sums import Summed
-from rollout_sdk.analysis.togo import Forecasts, to_go, traffic_of, whole
+from rollout_sdk.analysis.togo import Forecasts, to_go, traffic_of, traffic_of_lists, whole
 from rollout_sdk.analysis.verdict import Check, Difference, Headline, RolloutVerdict, ServingProcess
 from rollout_sdk.judging import Finding, Verdict
 
@@ -230,14 +230,18 @@ def _timed(found: Judged, each: Difference, forecasts: Forecasts | None) -> Diff
         return each
     days = (found.now_s - seen.began_s) / _DAY_S
     criteria = {one.label: one for one in course.criteria.all}
-    sums = {label: course.evidence.sums(one) for label, one in criteria.items()}
-    traffic = traffic_of(phase, course.current, days, criteria.values(), sums)
-    arms = phase.shares.get(course.control, 0.0), phase.shares.get(each.candidate, 0.0)
+    finding = next(one for one in _findings(course.previous) if (one.name, one.candidate) == (each.metric, each.candidate))
+    if criteria[each.metric].per == "list":
+        traffic = traffic_of_lists(finding, days)
+    else:
+        sums = {label: course.evidence.sums(one) for label, one in criteria.items()}
+        traffic = traffic_of(phase, course.current, days, criteria.values(), sums)
     if traffic is None:
         return each
-    if phase.is_shadow:
+    arms = phase.shares.get(course.control, 0.0), phase.shares.get(each.candidate, 0.0)
+    if phase.is_shadow or criteria[each.metric].per == "list":
+        # Every unit has both.
         arms = (1.0, 1.0)
-    finding = next(one for one in _findings(course.previous) if (one.name, one.candidate) == (each.metric, each.candidate))
     return evolve(each, to_go=to_go(criteria[each.metric], finding, traffic, arms, days, forecasts))
 
 

@@ -20,7 +20,7 @@ from rollout_sdk.plan import Criterion, is_measured
 
 __all__ = ["ROLLOUT", "BatchEnd", "Between", "JudgedSet"]
 
-_CALL, ROLLOUT, _FIRST_OF_PHASE = 0, 3, 4
+_CALL, _TRANSITION, ROLLOUT, _FIRST_OF_PHASE = 0, 2, 3, 4
 
 
 @frozen
@@ -69,7 +69,7 @@ class JudgedSet:
 
     Attributes:
         one: What the judge sees of it.
-        last_s: Time of its last line.
+        last_s: Time of its last line, but for transitions.
         calls: Its calls.
         labels: Labels of slow calls, by number.
         ends: Ends of batches, by the number of the next batch.
@@ -115,7 +115,7 @@ class JudgedSet:
         if 0 in self.batches:
             raise IrreducibleError("outcomes come before what is declared")
         for index in range(max((*self.ends, *self.batches), default=0) + 1):
-            if (end := self.ends.get(index)) is not None:
+            if (end := self.ends.get(index)) is not None and not self._is_known(end, between):
                 found.calls, found.now_s = end.calls, max(found.now_s, end.seen_s)
                 self._end(end, between)
             for metric in self.metrics.get(index, ()):
@@ -131,9 +131,17 @@ class JudgedSet:
                 batch.add_to(course.evidence, course.exposures)
             except ValueError:
                 raise IrreducibleError("sums are out of range") from None
-        found.calls, found.now_s = self.calls, self.last_s
+        found.calls, found.now_s = self.calls, max(found.now_s, self.last_s)
         self._check_outages()
         found.end()
+
+    def _is_known(self, end: BatchEnd, between: Between) -> bool:
+        """Whether a batch ends with a transition of which another process wrote before: each that follows it does."""
+        change = between.lines[end.process, end.place].get("id") if end.kind == _TRANSITION else None
+        is_known = change in self._followed
+        if change is not None:
+            self._followed.add(change)
+        return is_known
 
     def _end(self, end: BatchEnd, between: Between) -> None:
         """Do what the line-by-line reader does where a batch ends."""
@@ -152,14 +160,8 @@ class JudgedSet:
             course.current = name
         else:
             record = between.lines[end.process, end.place]
-            if record["event"] == "transition":
-                if record["action"] == "start":
-                    raise IrreducibleError("a version begins with nothing seen")
-                # Every process that follows one has written of it.
-                if (change := record.get("id")) is not None:
-                    if change in self._followed:
-                        return
-                    self._followed.add(change)
+            if record["event"] == "transition" and record["action"] == "start":
+                raise IrreducibleError("a version begins with nothing seen")
             named = record.get("phase", record.get("to_phase", ""))
             before = course.exposures.get(named, {})
             found.take({"t": end.seen_s, **record, "seen_s": end.seen_s, "seen_by": between.processes[end.process]})

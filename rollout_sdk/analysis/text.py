@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rollout_sdk.analysis.cautions import (
     about_completeness,
@@ -23,6 +24,7 @@ from rollout_sdk.analysis.report import Report, RolloutReport
 from rollout_sdk.analysis.shadow_text import about_answers
 from rollout_sdk.analysis.verdict import RolloutVerdict
 from rollout_sdk.formatting import fitting, plain, table, when
+from rollout_sdk.judging import Verdict
 from rollout_sdk.stats import MeanInterval
 
 __all__ = ["about_journal", "as_text"]
@@ -227,6 +229,7 @@ def _rollout(rollout: RolloutReport) -> Iterator[str]:
             who = f" by {record['actor']}" if record.get("actor") else ""
             why = f": {record['reason']}" if record.get("reason") else ""
             yield f"  {when(record.get('t'))}  {record['action']} to {record['to_phase']}{who}{why}"
+            yield from _arithmetic(record.get("verdict"))
     if rollout.excluded:
         yield f"  Calls not analysed: {_counts(rollout.excluded)}"
     alone = rollout.problems.get("unit without an earlier call", 0)
@@ -249,6 +252,17 @@ def about_journal(report: Report) -> Iterator[str]:
         yield from about_sampled(report.lost, report.sampled)
     if not report.rollouts:
         yield "  No rollout has written here yet."
+
+
+def _arithmetic(verdict: Any) -> Iterator[str]:
+    """What a transition was decided by: every finding with its numbers, as `status` prints them."""
+    try:
+        # The first line has the reason, which the transition has, too.
+        _, *lines = str(Verdict.from_dict(verdict)).splitlines()
+    # None, or a verdict of another version of the SDK, or of another program.
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+        return
+    yield from (f"    {line}" for line in lines)
 
 
 def _lines(report: Report) -> Iterable[str]:

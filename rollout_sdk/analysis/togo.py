@@ -20,7 +20,7 @@ from rollout_sdk.judging import Finding, PhaseEvidence, Traffic
 from rollout_sdk.plan import ERROR_RATE, LATENCY_MEAN, MEASURED, Criterion, Gate
 from rollout_sdk.stats import StratifiedBuckets
 
-__all__ = ["Forecasts", "spread_of", "to_go", "traffic_of", "whole"]
+__all__ = ["Forecasts", "spread_of", "to_go", "traffic_of", "traffic_of_lists", "whole"]
 
 _DAY_S = 86_400.0
 _LEAST_DAYS = 1.0 / _DAY_S
@@ -88,6 +88,24 @@ def traffic_of(
         slow_rates=slow,
         means=means,
         **found,
+    )
+
+
+def traffic_of_lists(finding: Finding, days: float) -> Traffic | None:
+    """The traffic of interleaved lists, which every unit has of all rankers; None where there is too little to tell.
+
+    Args:
+        finding: What was found of one ranker.
+        days: How long its phase has lasted.
+    """
+    units, error = finding.numbers.get("seen_units"), finding.numbers.get("std_error")
+    if not units or not error or days < _LEAST_DAYS:
+        return None
+    lists = finding.numbers["value_count"]
+    return Traffic(
+        units_per_day=units / days,
+        calls_per_unit=max(1.0, lists / units),
+        means={finding.name: (0.0, error * math.sqrt(units))},
     )
 
 

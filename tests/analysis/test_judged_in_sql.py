@@ -325,6 +325,22 @@ def test_what_sums_cannot_say_is_judged_line_by_line(tmp_path, monkeypatch, chan
     assert [] == differing(expected, summarise(folder))
 
 
+def test_a_transition_of_which_another_process_writes_last_has_the_time_of_the_first(tmp_path):
+    written = Written(tmp_path / "journal", 1, calls=300, plan=PLANS[4])
+    last_s = max(record["t"] for process in range(3) for record in lines_of(written, process) if record["event"] == "decision")
+    written.phase, written.shares = "0:50%", {"control": 0.5, "v2": 0.5}
+    for process in (0, 1):
+        written.put(
+            process, "transition", t=last_s + 5 + 40 * process, rollout="a", id="a9", revision=9, action="pause",
+            status="paused",
+            from_phase=written.phase, to_phase=written.phase, fingerprint="f1", actor="x", reason="y", strategy="ab",
+            shares=written.shares, control="control",
+        )  # fmt: skip
+    held(written.close())
+    found, _ = judged(Journal(written.folder))
+    assert found["a", "f1"].now_s == last_s + 5
+
+
 def refused(written):
     """The journal is left to the other reader, and why."""
     folder = written.close()
@@ -377,6 +393,18 @@ def test_a_file_with_lines_of_another_process_is_judged_line_by_line(tmp_path):
     written = Written(tmp_path / "journal", 1, calls=300)
     put(written, 0, [*lines_of(written), lines_of(written, 1)[0]])
     assert refused(written) == "a file has lines of another process than its name says"
+
+
+@pytest.mark.parametrize("change", [{"rollout": "c"}, {"fingerprint": "f2"}])
+def test_a_change_of_several_sets_of_arms_is_judged_line_by_line(tmp_path, change):
+    written = next(
+        written
+        for written in (Written(tmp_path / "journal", seed, calls=300, plan={}) for seed in range(20))
+        if written.phase == "1:80%"
+    )
+    # All that one process wrote of a rollout is of another one, but for the ids of its changes.
+    put(written, 0, [record if record.get("rollout") != "a" else {**record, **change} for record in lines_of(written)])
+    assert refused(written) == "a change has lines of several sets of arms"
 
 
 def test_what_refuses_a_journal_costs_no_tables(tmp_path, monkeypatch):

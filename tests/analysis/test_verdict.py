@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 from click.testing import CliRunner
 
-from rollout_sdk import ABTest, Canary, Gate, Guardrail, Runtime, Shadow, rollout
+from rollout_sdk import ABTest, Canary, Gate, Guardrail, Interleave, Runtime, Shadow, Step, rollout
 from rollout_sdk.analysis import as_screen, headlines, summarise
 from rollout_sdk.cli import main
 from tools.report_schema import schema
@@ -134,6 +134,29 @@ def test_a_canary_says_where_it_stands(tmp_path, failing, headline, status):
         assert report.verdict.reason.startswith("rolled back: candidate: error_rate: ")
     else:
         assert (1, 2, "errors: 0 of") == (report.verdict.step, report.verdict.steps, report.verdict.reason[:12])
+
+
+def test_the_history_of_a_canary_has_every_verdict_with_its_arithmetic(tmp_path):
+    runtime = Runtime(journal=tmp_path)
+    strategy = Canary([Step("50%", min_time=0, min_units=50)], guardrails=[Guardrail("error_rate", floor=0.2)])
+    model = rollout(candidate=lambda unit: 2, strategy=strategy, unit="unit", key="m", runtime=runtime)(lambda unit: 1)
+    for number in range(200):
+        model(f"u{number}")
+    runtime.flush(10.0)
+    verdict = model.rollout.judge()
+    runtime.close(10.0)
+    assert verdict.outcome == "PASS"
+    full = " ".join(CliRunner().invoke(main, ["report", str(tmp_path), "--full"], catch_exceptions=False).output.split())
+    (finding,) = [each for each in verdict.findings if each.name == "error_rate"]
+    told = full.partition("promote to 1:100% by judge")[2]
+    assert " ".join(str(finding).split()) in told
+    assert f"units: control {verdict.units['control']} candidate {verdict.units['candidate']}" in told
+    # What another program wrote has none, and hides nothing.
+    (path,) = tmp_path.glob("*.jsonl")
+    path.write_text(path.read_text().replace('"findings":[{', '"findings":[{"more":1,'))
+    full = CliRunner().invoke(main, ["report", str(tmp_path), "--full"], catch_exceptions=False).output
+    assert "promote to 1:100% by judge" in full
+    assert "as good by chance" not in full
 
 
 def test_the_one_that_needs_a_person_comes_first(tmp_path):
@@ -316,3 +339,28 @@ def test_a_heavy_unit_and_units_in_several_arms_are_notes(tmp_path):
     assert {"heavy": False, "crossed": False} == {name: check.is_fatal for name, check in checks.items()}
     assert "the heaviest makes" in checks["heavy"].what
     assert checks["crossed"].what.startswith("1 of 400 units")
+
+
+def test_an_interleaved_test_says_how_many_units_more_it_takes(tmp_path):
+    now_s, rng = [1_800_000_000.0], random.Random(3)
+    runtime = Runtime(journal=tmp_path, time_ns=lambda: int(now_s[0] * 1e9))
+    model = rollout(
+        candidate=lambda user: ["c", "d", "a"], strategy=Interleave(gates=[Gate("click", mde=0.02)]), unit="user", key="m",
+        runtime=runtime, effects="read",
+    )(lambda user: ["a", "b", "c"])  # fmt: skip
+    for number in range(600):
+        now_s[0] += 86_400 / 600
+        page = model.rollout.route(f"u{number}")
+        for item in page.value:
+            if rng.random() < 0.12:
+                model.rollout.record("click", 1.0, decision_id=page.decision.id, item=item)
+    runtime.close(10.0)
+    verdict = summarise(tmp_path).rollouts[0].verdict
+    click = named(verdict, "click")
+    assert ("WAIT", click.to_go) == (verdict.headline, verdict.to_go)
+    # The gate passes at 0.96 and 1.73 times the sample of a test at one look, with a probability of 50 % and 80 %.
+    fixed = (1.96 + 0.84) ** 2 * (click.numbers["std_error"] / 0.02) ** 2 * 600
+    assert click.to_go.units_50 + 600 == pytest.approx(0.96 * fixed, rel=0.2)
+    assert click.to_go.units_80 + 600 == pytest.approx(1.73 * fixed, rel=0.2)
+    assert click.to_go.days_50 == pytest.approx(click.to_go.units_50 / 600, rel=0.01)
+    assert " units more, " in " ".join(as_screen(summarise(tmp_path)).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from rollout_sdk_mlflow.registry import LoadedModel, Registry
 __all__ = ["AliasedRollout", "aliased"]
 
 _SHORTEST_PAUSE_S: Final = 0.05
+_LOGIN: Final = re.compile(r"://[^/\s]*@")
+_LONGEST_PROBLEM: Final = 1_000
 
 
 def aliased(
@@ -239,6 +242,8 @@ class AliasedRollout:
             self.poll()
 
     def _report(self, why: str) -> None:
+        # MLflow's errors have the server's address, login included.
+        why = _LOGIN.sub("://", why)[:_LONGEST_PROBLEM]
         if why != self.problem:
             self.problem = why
             self._log("rollout.mlflow.problem", reason=why)

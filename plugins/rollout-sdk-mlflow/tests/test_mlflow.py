@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -236,6 +237,51 @@ def test_a_registry_that_fails_changes_nothing_and_is_told_once(registered, runt
     assert sum("rollout.mlflow.problem" in record.message for record in caplog.records) == 1
     rank.poll()
     assert rank.problem is None
+
+
+@pytest.fixture
+def another():
+    """The address of a server that is no registry: it wants another login, and speaks no TLS."""
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(401)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "says"),
+    [("http", "127.0.0.1:1", "Connection refused"), ("http", None, "401"), ("https", None, "SSL")],
+)
+def test_a_server_that_is_gone_wants_another_login_or_does_not_verify_changes_nothing(
+    registered, runtime, another, caplog, monkeypatch, scheme, host, says
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    rank = registered.alias(champion=1, challenger=2).serve(runtime)
+    address = f"{scheme}://ann:hunter2@{host or another}"
+    rank._registry._client = MlflowClient(address, registry_uri=address)
+    assert [rank.poll(), rank.poll()] == [False, False]
+    assert says in rank.problem
+    assert answers(rank) == {1, 2}
+    rank.rollout.abort(actor="ann", reason="complaints")
+    assert answers(rank) == {1}
+    assert runtime.flush()
+    assert sum("rollout.mlflow.problem" in record.getMessage() for record in caplog.records) == 1
+    assert "hunter2" not in caplog.text + rank.problem
+    with pytest.raises(MlflowException):
+        aliased("ranker", client=rank._registry._client, strategy=Canary(["50%"]), unit="user", key="k", runtime=runtime)(
+            answer
+        )
 
 
 def test_a_model_that_does_not_load_leaves_the_one_before(registered, runtime):

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +84,27 @@ def test_a_cluster_that_is_not_there_is_an_error_of_the_store(monkeypatch):
     store.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_the_process_that_joins_ends_with_the_one_that_it_joins_for(eventually):
+    program = """
+import os
+from rollout_sdk import StoreError
+from rollout_sdk_ray import RayStore
+
+store = RayStore(cluster="127.0.0.1:1")
+try:
+    store.load("k")
+except StoreError:
+    print(store._elsewhere._process.pid, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100, env=environment
+    )
+    assert ran.returncode == -signal.SIGKILL, ran.stderr
+    eventually(lambda: not Path(f"/proc/{int(ran.stdout)}").exists())
 
 
 @pytest.mark.servers

@@ -160,7 +160,7 @@ SELECT coalesce(MAX(seen_s - t), 0) AS behind_s FROM placed WHERE kind = 0;
 SELECT MIN(seen_s) AS first_s, MAX(seen_s) AS last_s FROM placed WHERE seen_s > 0;
 
 -- name: sets
-SELECT s.of_set, s.rollout, s.fingerprint, COUNT(CASE WHEN b.kind = 0 THEN 1 END) AS calls, coalesce(MAX(b.seen_s), 0) AS last_s
+SELECT s.of_set, s.rollout, s.fingerprint, COUNT(CASE WHEN b.kind = 0 THEN 1 END) AS calls, coalesce(MAX(CASE WHEN b.kind <> 2 THEN b.seen_s END), 0) AS last_s
 FROM judged_sets s LEFT JOIN batched b ON s.of_set = b.of_set
 GROUP BY s.of_set, s.rollout, s.fingerprint
 ORDER BY s.of_set;
