@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, UnknownItemError
 from rollout_sdk.interleaving import TeamDraft
+from rollout_sdk.interleaving.pages import read_page
 
 rankings = st.lists(st.integers(0, 15), max_size=12)
 designs = st.builds(TeamDraft, neutral=st.sampled_from(["ties", "prefix", "off"]), coin=st.sampled_from(["pair", "list"]))
@@ -206,3 +207,12 @@ def test_what_is_no_seed_is_refused(seed):
 def test_an_unknown_setting_is_refused():
     with pytest.raises(ValueError, match="neutral"):
         TeamDraft(neutral="always")
+
+
+@pytest.mark.parametrize(
+    ("items", "teams"), [(["a", "b"], ["control"]), (["a"], ["v9"]), (["a"], [7]), (None, ["control"]), (["a"], None)]
+)
+def test_a_recorded_list_that_cannot_credit_its_clicks_is_none(items, teams):
+    rankers = ["control", "v2"]
+    assert {"control": 0.0, "v2": 1.0} == read_page(["a", "b"], rankers, ["control", "v2"], None).credit({"b": 1.0})
+    assert read_page(items, rankers, teams, None) is None
