@@ -79,6 +79,14 @@ def test_what_would_end_or_burden_the_service_ends_as_an_error_of_the_shadow(can
     assert [(event.end, event.error) for event in ends] == [("error", error)] * 2
 
 
+def test_an_exception_is_that_of_the_candidate_or_has_its_name_if_it_cannot_be_sent(lane):
+    with pytest.raises(KeyError):
+        lane(lanes.fails).call((1.0,), {})
+    with pytest.raises(ShadowProcessError) as caught:
+        lane(lanes.raises).call((1.0,), {})
+    assert "Odd" == type(caught.value).__name__
+
+
 def test_how_a_process_ended_is_said(lane):
     with pytest.raises(ShadowProcessError, match=r"ended with exit code 3\. A candidate that ends its process"):
         lane(lanes.leaves).call((1.0,), {})
