@@ -56,17 +56,15 @@ def main() -> None:
             drawn = random.Random(f"{asked.seed} {room}").sample(every, min(asked.number, len(every)))
             noticed = 0
             for mutant in drawn:
-                tests = reached.tests(mutant)
-                found = bool(tests) and copy.is_noticed(mutant, tests, sum(map(reached.times.__getitem__, tests)))
+                found: bool | None = False
+                why = "   (no test reaches it)"
+                for tests in reached.rounds(mutant):
+                    found = copy.is_noticed(mutant, tests, sum(map(reached.times.__getitem__, tests)))
+                    why = "   (its tests fail without it)" if found is None else ""
+                    if found is not False:
+                        break
                 noticed += found is True
                 if not found:
-                    why = (
-                        ""
-                        if found is False and tests
-                        else "   (its tests fail without it)"
-                        if tests
-                        else "   (no test reaches it)"
-                    )
                     print(f"unnoticed: {mutant.shown((ROOT / mutant.path).read_bytes())}{why}", flush=True)
             scores[room] = noticed, len(drawn)
             print(f"{room}: {noticed} of {len(drawn)} noticed", flush=True)

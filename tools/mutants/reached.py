@@ -27,8 +27,7 @@ FOLDER = ROOT / ".mutants"
 COVERAGE = FOLDER / "coverage"
 TIMES = FOLDER / "times.json"
 PARTS = FOLDER / "parts.json"
-MOST_TESTS = 150
-MOST_S = 60.0
+ROUNDS = ((150, 60.0), (1_000, 300.0))
 """Limits for one fault: number of tests, and seconds that they take."""
 
 
@@ -57,33 +56,31 @@ class Reached:
             for name, lines in tests.items():
                 self._reach[name] = self._reach.get(name, 0) + len(lines)
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        """Return the tests that reach a fault, alternately one that reaches little else and one that reaches much of its file.
+    def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
+        """The tests that reach a fault, in two rounds: those that are likely to notice it, for a minute, and then the others.
 
-        Long tests are last, and together they take at most a minute.
+        They are ordered by turns: one that reaches little else, and one that reaches much of its file. Long ones are last.
         """
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
-        # A module's constants are evaluated at import, so no single test reaches them.
         found = [name for name in passing if mutant.runs_in in lines[name]]
-        # Neither does one reach what runs at the import alone (or, as far as coverage knows, in a thread).
-        if mutant.runs_in is None or (not found and mutant.runs_in in lines.get("", ())):
+        # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK).
+        if mutant.runs_in is None or mutant.runs_in in lines.get("", ()):
             found = passing
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
             sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach[name])),
             sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines[name]), self._reach[name])),
         )
-        chosen: list[str] = []
-        total_s = 0.0
-        for name in dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))):
-            if len(chosen) == MOST_TESTS:
-                break
-            total_s += self.times[name]
-            if chosen and total_s > MOST_S:
-                break
-            chosen.append(name)
-        return chosen
+        waiting = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))
+        for most_tests, most_s in ROUNDS:
+            chosen: list[str] = []
+            total_s = 0.0
+            while waiting and len(chosen) < most_tests and (not chosen or total_s + self.times[waiting[0]] <= most_s):
+                total_s += self.times[waiting[0]]
+                chosen.append(waiting.pop(0))
+            if chosen:
+                yield chosen
 
 
 class Timing:
