@@ -17,6 +17,7 @@ from typing import Any
 from attrs import evolve
 
 from rollout_sdk.analysis.bounded import shortened
+from rollout_sdk.analysis.facts import set_of
 from rollout_sdk.analysis.in_duckdb import InDuckDB
 from rollout_sdk.analysis.judged import (
     FIRST_LOOK,
@@ -229,8 +230,14 @@ class _Reading:
 
     def _criteria(self) -> None:
         """Read the lines between batches: what is declared must be declared before the first call."""
+        changes: dict[str, Set] = {}
         for process, place, file, line in self._database.reduced("lines_between"):
-            self._lines[process, place] = self._record(file, line)
+            record = self._lines[process, place] = self._record(file, line)
+            # The other reader takes the first line of a change, whatever rollout and fingerprint it names.
+            if record["event"] == "transition" and (change := record.get("id")) is not None:
+                which = set_of(record)
+                if changes.setdefault(change, which) != which:
+                    raise IrreducibleError("a change has lines of several sets of arms")
         thresholds, recorded = [], []
         metrics = {metric: number for number, metric in self._database.reduced("each_metric")}
         for number, one in self._sets.items():

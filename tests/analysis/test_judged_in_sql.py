@@ -395,6 +395,18 @@ def test_a_file_with_lines_of_another_process_is_judged_line_by_line(tmp_path):
     assert refused(written) == "a file has lines of another process than its name says"
 
 
+@pytest.mark.parametrize("change", [{"rollout": "c"}, {"fingerprint": "f2"}])
+def test_a_change_of_several_sets_of_arms_is_judged_line_by_line(tmp_path, change):
+    written = next(
+        written
+        for written in (Written(tmp_path / "journal", seed, calls=300, plan={}) for seed in range(20))
+        if written.phase == "1:80%"
+    )
+    # All that one process wrote of a rollout is of another one, but for the ids of its changes.
+    put(written, 0, [record if record.get("rollout") != "a" else {**record, **change} for record in lines_of(written)])
+    assert refused(written) == "a change has lines of several sets of arms"
+
+
 def test_what_refuses_a_journal_costs_no_tables(tmp_path, monkeypatch):
     made = []
     make = InDuckDB.make

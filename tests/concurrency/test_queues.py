@@ -46,6 +46,18 @@ def test_a_thread_that_waits_is_woken(queue):
     assert [0, 1, 2] == sorted(found)
 
 
+def test_a_wait_that_gave_up_takes_no_wake_up_from_another(queue):
+    with pytest.raises(Empty):
+        queue.get(timeout=0.01)
+    found = []
+    thread = threading.Thread(target=lambda: found.append(queue.get(timeout=60.0)))
+    thread.start()
+    time.sleep(0.05)
+    queue.put(1)
+    thread.join(20.0)
+    assert [1] == found
+
+
 def test_what_many_threads_put_many_take_once(queue):
     """Some wait, some give up after moments: no item is lost, and no wake-up."""
     taken, each = [], 2_000
