@@ -19,6 +19,9 @@ __all__ = ["in_order_by_call"]
 
 _Record: TypeAlias = dict[str, Any]
 
+_COMMON = frozenset({"event", "rollout", "metric", "unit", "fingerprint", "seen_by"})
+"""Fields whose texts are those of many outcomes."""
+
 
 class _Call(NamedTuple):
     """A call of a unit; of several at one time, the last in this order is the last one, as in the report's tables."""
@@ -59,24 +62,61 @@ class _Calls:
         """Whether outcomes may go to a call."""
         return self._of_unit(record) is not None
 
-    def joined(self, record: _Record) -> _Record:
-        """The outcome of a unit as an outcome of the unit's last call before it; without a call if there is none."""
+    def call_of(self, record: Mapping[str, Any]) -> _Call | None:
+        """The unit's last call before an outcome; None if there is none."""
         calls = self._of_unit(record) or []
         index = bisect_right(calls, record["t"], key=lambda call: call.time_s) - 1
-        if index < 0:
-            return {**record, "unit": None}
-        call = calls[index]
-        return {
-            **record,
-            "id": call.decision,
-            "phase": call.phase,
-            "variant": call.variant,
-            "bucket": call.bucket,
-            "decided": call.time_s,
-            "excluded": call.is_excluded,
-            "fingerprint": call.fingerprint,
-            "call_rate": call.rate,
-        }
+        return calls[index] if index >= 0 else None
+
+
+def _joined(record: _Record, call: _Call | None) -> _Record:
+    """The outcome of a unit as an outcome of a call; without a call if there is none."""
+    if call is None:
+        return {**record, "unit": None}
+    return {
+        **record,
+        "id": call.decision,
+        "phase": call.phase,
+        "variant": call.variant,
+        "bucket": call.bucket,
+        "decided": call.time_s,
+        "excluded": call.is_excluded,
+        "fingerprint": call.fingerprint,
+        "call_rate": call.rate,
+    }
+
+
+class _Packed(NamedTuple):
+    """An outcome that waits, in a fifth of the memory that its line takes: all of an import wait at once.
+
+    It is sorted by its time, and then by when it came.
+    """
+
+    time_s: float
+    number: int
+    names: tuple[str, ...]
+    values: tuple[Any, ...]
+    call: _Call
+
+
+class _Packing:
+    """Packs outcomes; what many of them have in common is in memory once."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._texts: dict[str, str] = {}
+
+    def packed(self, record: _Record, number: int, call: _Call) -> _Packed:
+        names = tuple(record)
+        texts = self._texts
+        values = tuple(texts.setdefault(value, value) if name in _COMMON else value for name, value in record.items())
+        return _Packed(record["t"], number, self._names.setdefault(names, names), values, call)
+
+
+def _unpacked(packed: _Packed, seen_s: float) -> _Record:
+    record = _joined(dict(zip(packed.names, packed.values, strict=True)), packed.call)
+    record["seen_s"] = seen_s
+    return record
 
 
 def _is_of_unit(record: Mapping[str, Any]) -> bool:
@@ -117,28 +157,28 @@ def in_order_by_call(
 
 def _by_call(lines: Iterator[_Record], calls: _Calls) -> Iterator[_Record]:
     came: set[str] = set()
-    awaiting: dict[str, list[_Record]] = defaultdict(list)
-    due: list[tuple[float, int, _Record]] = []
+    awaiting: dict[str, list[_Packed]] = defaultdict(list)
+    due: list[_Packed] = []
+    packing = _Packing()
     seen_s, number = 0.0, 0
     for record in lines:
-        while due and due[0][0] <= record["seen_s"]:
-            outcome = heappop(due)[2]
-            seen_s = outcome["seen_s"] = max(seen_s, outcome["t"])
-            yield outcome
+        while due and due[0].time_s <= record["seen_s"]:
+            outcome = heappop(due)
+            seen_s = max(seen_s, outcome.time_s)
+            yield _unpacked(outcome, seen_s)
         seen_s = record["seen_s"]
         if record["event"] == "outcome" and _is_of_unit(record):
-            joined = calls.joined(record)
-            if joined.get("id") is None or joined["id"] in came:
-                yield joined
+            call = calls.call_of(record)
+            if call is None or call.decision in came:
+                yield _joined(record, call)
             else:
-                awaiting[joined["id"]].append(joined)
+                awaiting[call.decision].append(packing.packed(record, 0, call))
             continue
         yield record
         if record["event"] == "decision" and calls.of(record):
             came.add(record["id"])
             for each in awaiting.pop(record["id"], ()):
                 number += 1
-                heappush(due, (each["t"], number, each))
-    for _, _, outcome in sorted(due):
-        outcome["seen_s"] = seen_s
-        yield outcome
+                heappush(due, each._replace(number=number))
+    for outcome in sorted(due):
+        yield _unpacked(outcome, seen_s)

@@ -381,11 +381,12 @@ def test_a_phase_that_gets_other_arms_after_its_first_call_is_judged_line_by_lin
     assert refused(written) == "a phase that has begun gets other arms"
 
 
-def test_a_control_that_changes_its_name_is_judged_line_by_line(tmp_path):
+@pytest.mark.parametrize("change", [{"control": "v2"}, {"plan": {"gates": [{"metric": "click"}]}}])
+def test_what_is_declared_anew_is_judged_line_by_line(tmp_path, change):
     written = Written(tmp_path / "journal", 1, calls=300, plan={})
     records = lines_of(written)
     said = next(record for record in records if record["event"] == "rollout")
-    put(written, 0, [*records, {**said, "control": "v2"}])
+    put(written, 0, [*records, {**said, **change}])
     assert refused(written) == "what is declared changes"
 
 

@@ -21,7 +21,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime
+from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, TransitionedEvent
 from rollout_sdk_mlflow import aliased
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
@@ -203,6 +203,25 @@ def test_a_promotion_while_the_registry_does_not_answer_moves_the_alias_later(re
     assert registered.version_of("champion") == 1
 
 
+def test_a_verdict_is_tagged_and_a_transition_of_another_comparison_is_not(registered, runtime):
+    rank = registered.alias(champion=1, challenger=2).serve(runtime)
+    about = {
+        "rollout": "shop.rank", "strategy": "canary", "action": "roll_back", "status": "rolled_back", "revision": 3,
+        "from_phase": "0:50%", "to_phase": "1:rolled back", "shares": {}, "actor": "judge", "reason": "error_rate is worse",
+        "time_s": 1.8e9, "id": "t-1", "evidence": {"outcome": "FAIL"},
+    }  # fmt: skip
+    rank.promoted(TransitionedEvent(**about, version="9 against 1"))
+    assert registered.tags(2) == {}
+    rank.promoted(TransitionedEvent(**about, version="2 against 1"))
+    assert registered.tags(2) == {
+        "rollout.key": "shop.rank",
+        "rollout.status": "rolled_back",
+        "rollout.phase": "1:rolled back",
+        "rollout.reason": "error_rate is worse",
+        "rollout.verdict": "FAIL",
+    }
+
+
 def test_an_abort_is_tagged_and_moves_nothing(registered, runtime):
     rank = registered.alias(champion=1, challenger=2).serve(runtime)
     rank("u-1")
@@ -333,6 +352,59 @@ def test_coroutines_stay_coroutines(registered, runtime):
 def test_what_cannot_be_used_is_refused(registered, runtime, options, said):
     with pytest.raises(ConfigurationError, match=said):
         registered.alias(champion=1).serve(runtime, **options)
+
+
+TRACES = """
+import mlflow
+from opentelemetry import trace
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from rollout_sdk import ABTest, Runtime, rollout
+
+mlflow.set_tracking_uri("sqlite:///traces.db")
+runtime, kept = Runtime(), InMemorySpanExporter()
+rank = rollout(candidate=lambda u: "new", strategy=ABTest(0.5), unit="u", key="shop.rank", runtime=runtime)(lambda u: "old")
+
+
+@mlflow.trace
+def serve(u):
+    return rank(u)
+
+
+serve("u-1")
+# The provider is MLflow's own by now.
+trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(kept))
+serve("u-2")
+assert runtime.flush()
+mlflow.flush_trace_async_logging()
+spans = [each.data.spans for each in mlflow.search_traces(return_type="list")]
+whole = [{each.span_id: each for each in found} for found in spans if found[0].name == "serve"]
+assert len(whole) == 2
+for found in whole:
+    names = {each.name.partition("/")[0]: found[each.parent_id].name if each.parent_id else None for each in found.values()}
+    assert names == {"serve": None, "route shop.rank": "serve", "invoke shop.rank": "route shop.rank"}, names
+assert {"serve", "route shop.rank"} <= {each.name for each in kept.get_finished_spans()}
+"""
+
+
+def test_the_spans_of_a_rollout_are_in_mlflows_trace(tmp_path):
+    pytest.importorskip("opentelemetry.sdk.trace", reason="needs opentelemetry-sdk, which mlflow brings")
+    ran = subprocess.run(
+        [sys.executable, "-c", TRACES],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env={
+            **os.environ,
+            "MLFLOW_USE_DEFAULT_TRACER_PROVIDER": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
+        },
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
 
 
 @pytest.mark.timeout(600)

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rollout_sdk import Canary, ConfigurationError, Runtime, StoreError, TransitionedEvent, rollout
+from rollout_sdk import Canary, ConfigurationError, Guardrail, Runtime, StoreError, TransitionedEvent, rollout
 from rollout_sdk.control.stores import SQLiteStore
 from rollout_sdk.testing import ObserverContract
 from rollout_sdk_notify import Webhook
@@ -106,6 +106,38 @@ def test_a_transition_arrives_with_what_it_did(receiver):
     ]
     assert data[0]["shares"] == {"control": 0.5, "candidate": 0.5}
     assert hook.counts == {"sent": 2, "failed": 0, "dropped": 0, "waiting": 0}
+
+
+@pytest.mark.parametrize("form", ["event", "slack"])
+def test_a_guardrail_that_fails_is_told_with_what_it_has_found(receiver, form):
+    hook = webhook(receiver, form=form)
+    runtime = Runtime(plugins=[hook])
+
+    def failing(user):
+        raise ValueError("no such shelf")
+
+    plan = Canary(["50%", "100%"], guardrails=[Guardrail("error_rate")])
+    decorate = rollout(candidate=failing, strategy=plan, unit="user", key="shop.rank", runtime=runtime, breaker=None)
+    model = decorate(lambda user: "old")
+    for number in range(1_000):
+        model(f"u-{number}")
+    assert runtime.flush()
+    model.rollout.judge()
+    assert runtime.flush()
+    assert hook.flush()
+    assert model.rollout.status().status == "rolled_back"
+    (body,) = receiver.bodies
+    if form == "slack":
+        first, why, check, end = body["text"].split("\n")
+        assert (first, check[:28]) == ("*shop.rank* rolled back", "• FAIL guardrail error_rate:")
+        assert "error_rate" in why
+        assert "by judge" in end
+    else:
+        assert (body["data"]["action"], body["data"]["verdict"]["outcome"]) == ("roll_back", "FAIL")
+        (finding,) = [each for each in body["data"]["verdict"]["findings"] if each["outcome"] == "FAIL"]
+        assert (finding["name"], finding["kind"]) == ("error_rate", "guardrail")
+        assert finding["low"] > 0
+    runtime.close(1.0)
 
 
 def test_the_signature_is_what_an_independent_implementation_verifies(receiver):

@@ -68,7 +68,9 @@ class Elsewhere:
         for channel in self._channels:
             # The process notices the parent's end by these, so nothing else may have them.
             channel.close()
-        _inherited.append(self._process)
+        if self._process is not None:
+            # Forgetting it would wait for it, which only the parent can.
+            _inherited.append(self._process)
         self._process, self._channels, self._lock = None, (), threading.Lock()
         self._has_joined = False
         self._start_again_at = self._worked_at = 0.0
@@ -145,14 +147,12 @@ class Elsewhere:
     def _end(self, why: str) -> None:
         process, channels = self._process, self._channels
         self._process, self._channels, self._why, self._has_joined = None, (), why, False
-        for channel in channels:
-            channel.close()
         if process is not None:
-            # It ends with its channels, unless it is frozen.
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.5)
             process.kill()
             process.wait()
+        # Last, so that a thread that waits for an answer has noticed the end.
+        for channel in channels:
+            channel.close()
 
 
 def _process(channels: list[int]) -> subprocess.Popen[bytes]:

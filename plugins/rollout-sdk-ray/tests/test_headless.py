@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,13 +29,14 @@ pytestmark = [pytest.mark.servers, pytest.mark.filterwarnings("ignore"), pytest.
 class Scene:
     """The processes of a test, and what those that serve have written."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, **environment):
         self.folder, self.started = folder, []
         found = {each: os.environ[each] for each in os.environ if not each.startswith("RAY_ADDRESS")}
         path = os.pathsep.join([str(HERE), *(each for each in sys.path if each)])
         # Ray's sockets are in the folder, whose path must be short.
         self.environment = {**found, "PYTHONPATH": path, "RAY_TMPDIR": str(folder)}
         self.environment["RAY_gcs_rpc_server_reconnect_timeout_s"] = str(PATIENCE_S)
+        self.environment |= environment
 
     def start(self, *arguments):
         command = [sys.executable, *map(str, arguments)]
@@ -56,6 +58,16 @@ class Scene:
                 return json.loads(line)
         errors = Path(self.folder, f"{self.started.index(process)}.err").read_text()
         raise AssertionError(f"{process.args[1:]} has ended: {errors[-2000:]}")
+
+    def lose_head(self, nodes):
+        """Kill all processes of the head, each by its id; return when."""
+        nodes.stdin.write("head\n")
+        nodes.stdin.flush()
+        pids, now = self.answer(nodes), time.monotonic()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return now
 
     def rollout(self, address, *arguments):
         """The command of an operator."""
@@ -117,13 +129,7 @@ def test_a_cluster_that_loses_its_head_changes_nothing_until_ray_ends_it_and_the
     (arms,) = {scene.last(pid)["answers"] for pid in everybody}
     assert Counter(arms).keys() == {"o", "n"}
 
-    nodes.stdin.write("head\n")
-    nodes.stdin.flush()
-    head, killed_at = scene.answer(nodes), time.monotonic()
-    for pid in head:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
+    killed_at = scene.lose_head(nodes)
     # All replicas serve the same as before, until Ray ends them: no earlier, and it does.
     eventually(lambda: not any(is_alive(pid) for pid in replicas))
     for pid in replicas:
@@ -167,3 +173,51 @@ def test_a_cluster_that_loses_its_head_changes_nothing_until_ray_ends_it_and_the
     )
     assert max(decisions.values()) == 1
     assert len(decisions) == scene.last(service)["served"]
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """The address of a Redis of the test's own."""
+    server = shutil.which("redis-server")
+    if server is None:
+        pytest.skip("needs redis-server, of the system's packages")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    command = [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    yield f"127.0.0.1:{port}"
+    started.kill()
+    started.wait()
+
+
+@pytest.mark.slow
+def test_with_fault_tolerance_a_head_that_comes_back_finds_its_replicas_and_what_they_know(redis, eventually):
+    scene = Scene(
+        Path(tempfile.mkdtemp(prefix="r-", dir="/tmp")),
+        RAY_REDIS_ADDRESS=redis,
+        RAY_external_storage_namespace="shop",
+        RAY_gcs_rpc_server_reconnect_timeout_s="120",
+    )
+    try:
+        nodes, address = scene.nodes()
+        replicas = scene.answer(scene.start("ray_headless.py", "deploy", address, STORE, scene.folder))
+        eventually(lambda: all("n" in scene.last(pid)["answers"] for pid in replicas))
+        scene.rollout(address, "abort", "shop.stopped", "--actor", "bob", "--reason", "complaints")
+        eventually(lambda: {scene.last(pid)["where"]["stopped"] for pid in replicas} == {"aborted 1:aborted"})
+        (arms,) = {scene.last(pid)["answers"] for pid in replicas}
+        killed_at = scene.lose_head(nodes)
+        eventually(lambda: all(scene.last(pid)["faults"] >= 3 for pid in replicas))
+        scene.nodes(address.rpartition(":")[2])
+        eventually(lambda: "restore" in scene.rollout(address, "history", "shop.stopped", "--json"))
+        eventually(lambda: time.monotonic() > killed_at + 60)
+        scene.rollout(address, "promote", KEY, "--force", "--actor", "ann", "--reason", "a quiet day")
+        for pid in replicas:
+            eventually(lambda pid=pid: scene.last(pid)["where"]["rank"] == "promoted 1:100%")
+            served = [line for line in scene.lines(pid) if line["t"] > killed_at and line["where"]["rank"] == "running 0:50%"]
+            assert {line["answers"] for line in served} == {arms}
+            assert {line["stopped"] for line in served} == {"o"}
+            assert set(scene.last(pid)["answers"]) == {"n"}
+    finally:
+        Path(scene.folder, "end").touch()
+        scene.close()
