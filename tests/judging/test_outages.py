@@ -147,6 +147,16 @@ def test_a_control_that_failed_in_more_than_half_of_the_phase_is_unusual_also_wh
     assert unusual == (seen.look(60.0 * START_MINUTE + 86_400).unusual_control() is not None)
 
 
+def test_the_calls_of_an_outage_do_not_make_the_rate_of_the_phase_smaller():
+    seen = Seen(ERRORS)
+    for number in range(START_MINUTE, START_MINUTE + 100):
+        # Two calls a minute are too few for an outage; of these, more than half fail.
+        seen.call("control", 2, failed=number % 10 < 6, time_s=60.0 * number)
+    for number in range(START_MINUTE + 200, START_MINUTE + 205):
+        seen.call("control", 300, failed=True, time_s=60.0 * number)
+    assert "60 % of the control's calls fail" in seen.look(60.0 * START_MINUTE + 86_400).unusual_control()
+
+
 def test_an_outage_that_is_over_is_not_unusual():
     seen = Seen(ERRORS)
     for number in range(START_MINUTE, START_MINUTE + 40):
