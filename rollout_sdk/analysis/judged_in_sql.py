@@ -113,7 +113,7 @@ class _Reading:
         # What takes the least time is looked at first: what may refuse a journal must not cost as much as judging it.
         self._check_lines()
         self._read_declared()
-        if database.value("repeated_outcomes") or database.value("repeated_calls"):
+        if database.prepare() or database.value("repeated_calls"):
             raise IrreducibleError("calls or outcomes are repeated")
         self._order()
         names = self._read_sets()

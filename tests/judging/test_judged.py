@@ -138,6 +138,27 @@ def test_a_judge_without_such_a_preference_is_not_accused():
     assert accused == 0
 
 
+def accused(seed):
+    """Whether a judge that always prefers the control is said to prefer a place, at some look while 800 pairs come."""
+    pairs, found = Pairs(NOT_WORSE, seed=seed), False
+    for number in range(800):
+        pairs.number += 1
+        pairs.say(-1.0, source="judge", bucket=pairs.rng.randrange(512), first=pairs.rng.choice(["control", "v2"]))
+        if number % 80 == 79:
+            found = found or "that it sees" in pairs.finding().reason
+    return found
+
+
+def test_a_judge_that_always_prefers_one_model_is_hardly_ever_accused_of_preferring_a_place():
+    assert sum(map(accused, range(15))) == 0
+
+
+@pytest.mark.slow
+def test_of_a_thousand_such_judges_hardly_one_is_accused():
+    # The bound is 1 in 1,000; of these, four or more would be by chance in 2 % of runs.
+    assert sum(map(accused, range(1_000))) <= 3
+
+
 def test_a_judge_that_misses_pairs_passes_nothing():
     pairs = Pairs(NOT_WORSE).many(4000, 0.3)
     for number in range(400):

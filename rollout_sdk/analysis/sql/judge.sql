@@ -11,19 +11,6 @@ FROM events
 WHERE NOT coalesce(is_summable, false) AND (line IS NOT NULL OR is_plain)
     AND coalesce(event, '') NOT IN ('journal', 'rollout', 'transition', 'lost');
 
--- In place of that of the reduction: it needs no table of the calls, and has the memory for those below.
--- name: repeated_calls
-SELECT SUM(kept - 1) AS copies
-FROM (
-    SELECT COUNT(*) AS kept
-    FROM (
-        SELECT call FROM events WHERE event = 'decision' AND call IS NOT NULL
-        UNION ALL
-        SELECT key_of(id) AS call FROM listed
-    ) every_call
-    GROUP BY call
-) each_call;
-
 -- table: judged_sets
 SELECT *, CAST(row_number() OVER (ORDER BY rollout, fingerprint) AS INTEGER) AS of_set
 FROM (
@@ -58,11 +45,10 @@ FROM (SELECT DISTINCT metric FROM events WHERE event = 'outcome') each_metric;
 -- table: placed
 SELECT of_set, arm, kind, process, place,
     coalesce(MAX(CASE WHEN kind IN (0, 2) THEN t END) OVER (PARTITION BY process ORDER BY place), 0.0) AS seen_s,
-    t, excluded, failed, bucket, cell, of_metric, value, call, decided <= seen_s AS is_after
+    t, excluded, failed, bucket, cell, of_metric, value, call, decided
 FROM (
-    SELECT CAST(a.of_set AS SMALLINT) AS of_set, a.arm, CAST(0 AS TINYINT) AS kind, sources.process, (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t,
-        e.is_left_out AS excluded, CAST(e.failed AS TINYINT) AS failed, CAST(e.bucket AS SMALLINT) AS bucket,
-        cell_of(TRY_CAST('0x' || e.unit AS UBIGINT)) AS cell,
+    SELECT a.of_set, a.arm, 0 AS kind, sources.process, (CAST(sources.part AS BIGINT) << 40 | e.number) * 2 AS place, e.t,
+        e.is_left_out AS excluded, e.failed, CAST(e.bucket AS SMALLINT) AS bucket, cell_of(TRY_CAST('0x' || e.unit AS UBIGINT)) AS cell,
         NULL AS of_metric, e.waited_s AS value, e.call, NULL AS decided
     FROM events e
     JOIN sources ON e.file = sources.file
@@ -164,7 +150,7 @@ FROM placed;
 -- name: early
 SELECT COUNT(*) AS outcomes
 FROM placed o LEFT JOIN placed c ON o.call = c.call AND c.kind = 0
-WHERE o.kind = 1 AND NOT coalesce(o.is_after AND (c.seen_s < o.seen_s OR (c.seen_s = o.seen_s
+WHERE o.kind = 1 AND NOT coalesce(o.decided <= o.seen_s AND (c.seen_s < o.seen_s OR (c.seen_s = o.seen_s
     AND (c.process < o.process OR (c.process = o.process AND c.place < o.place)))), false);
 
 -- name: latest_behind
