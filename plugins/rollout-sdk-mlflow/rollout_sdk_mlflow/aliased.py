@@ -9,11 +9,12 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from rollout_sdk import ConfigurationError, RolloutController, Runtime, TransitionedEvent, default_runtime, rollout
 from rollout_sdk.extending import get_logger, renew_after_fork
-from rollout_sdk_mlflow.registry import LoadedModel, Registry
+from rollout_sdk_mlflow.registry import LoadedModel, Registry, is_missing
 
 __all__ = ["AliasedRollout", "aliased"]
 
@@ -181,13 +182,19 @@ class AliasedRollout:
             return
         event, champion, challenger = self._unwritten
         verdict = (event.evidence or {}).get("outcome", "")
-        # If the alias was moved in the meantime, that change takes precedence.
-        is_ours = self._registry.version_of(self._aliases[0]) == champion
-        if self._moves_alias and event.status == "promoted" and is_ours:
-            self._registry.move(self._aliases[0], challenger)
-            self._log("rollout.mlflow.promoted", version=challenger)
         tags = {"key": event.rollout, "status": event.status, "phase": event.to_phase, "reason": event.reason}
-        self._registry.tag(challenger, **tags, verdict=verdict)
+        try:
+            # If the alias was moved in the meantime, that change takes precedence.
+            is_ours = self._registry.version_of(self._aliases[0]) == champion
+            if self._moves_alias and event.status == "promoted" and is_ours:
+                self._registry.move(self._aliases[0], challenger)
+                self._log("rollout.mlflow.promoted", version=challenger)
+            self._registry.tag(challenger, **tags, verdict=verdict)
+        except MlflowException as error:
+            # If the version was deleted, repeating it would keep the aliases from being followed.
+            if is_missing(error):
+                self._unwritten = None
+            raise
         self._unwritten = None
 
     @property

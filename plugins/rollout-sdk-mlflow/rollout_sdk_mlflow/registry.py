@@ -10,7 +10,7 @@ from attrs import frozen
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-__all__ = ["LoadedModel", "Registry"]
+__all__ = ["LoadedModel", "Registry", "is_missing"]
 
 _NOT_THERE: Final = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 _LONGEST_TAG: Final = 500
@@ -27,6 +27,11 @@ class LoadedModel:
 
     version: int
     model: Any
+
+
+def is_missing(error: MlflowException) -> bool:
+    """Whether the registry has answered that there is no such version or alias."""
+    return error.error_code in _NOT_THERE
 
 
 class Registry:
@@ -47,7 +52,7 @@ class Registry:
         try:
             return int(self._client.get_model_version_by_alias(self.name, alias).version)
         except MlflowException as error:
-            if error.error_code in _NOT_THERE:
+            if is_missing(error):
                 return None
             raise
 

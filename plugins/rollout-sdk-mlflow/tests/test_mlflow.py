@@ -203,6 +203,17 @@ def test_a_promotion_while_the_registry_does_not_answer_moves_the_alias_later(re
     assert registered.version_of("champion") == 1
 
 
+def test_the_aliases_are_followed_after_the_end_of_a_version_that_was_deleted(registered, runtime):
+    rank = registered.alias(champion=1, challenger=2).serve(runtime)
+    rank("u-1")
+    registered.client.delete_model_version(registered.name, "2")
+    rank.rollout.abort(actor="ann", reason="withdrawn")
+    assert runtime.flush()
+    registered.alias(champion=3)
+    assert rank.poll() is True
+    assert (answers(rank), rank.problem) == ({3}, None)
+
+
 def test_a_verdict_is_tagged_and_a_transition_of_another_comparison_is_not(registered, runtime):
     rank = registered.alias(champion=1, challenger=2).serve(runtime)
     about = {
@@ -260,7 +271,7 @@ def test_a_registry_that_fails_changes_nothing_and_is_told_once(registered, runt
 
 @pytest.fixture
 def another():
-    """The address of a server that is no registry: it wants another login, and speaks no TLS."""
+    """The address of a server that is not the registry: it wants another login, and does not speak TLS."""
 
     class Refusing(BaseHTTPRequestHandler):
         def do_GET(self):
