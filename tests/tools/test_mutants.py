@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.mutants.faults import mutants_of
+from tools.mutants.faults import drawn, mutants_of
+from tools.mutants.unseen import unseen
 
 PATH = Path("rollout_sdk/room/file.py")
 
@@ -54,14 +55,39 @@ def f(a: Literal[1]) -> Literal[2]:
 
 def test_a_default_is_reached_by_what_calls_the_function_and_a_constant_by_what_uses_the_module():
     source = 'MOST = 3\n\ndef f(\n    a=1,\n    b=2,\n):\n    """Text."""\n    return a\n\ndef g(): return 5\n'
-    found = {mutant.shown(source.encode()): mutant.runs_in for mutant in mutants_of(PATH, source.encode())}
-    assert {text.partition(":")[2]: runs_in for text, runs_in in found.items()} == {
-        "1: 3  ->  (3 + 1)": None,
-        "4: 1  ->  (1 + 1)": 8,
-        "5: 2  ->  (2 + 1)": 8,
-        "8: return a  ->  return None": 8,
-        "10: 5  ->  (5 + 1)": 10,
+    found = mutants_of(PATH, source.encode())
+    assert {(mutant.line, mutant.name, mutant.was, mutant.becomes, mutant.runs_in) for mutant in found} == {
+        (1, "", "MOST = 3", "MOST = (3 + 1)", None),
+        (4, "f", "a=1,", "a=(1 + 1),", 8),
+        (5, "f", "b=2,", "b=(2 + 1),", 8),
+        (8, "f", "return a", "return None", 8),
+        (10, "g", "def g(): return 5", "def g(): return (5 + 1)", 10),
     }
+
+
+def test_a_fault_is_known_by_its_class_and_function_and_by_its_first_line():
+    source = "class A:\n    def f(self):\n        return g(\n            1,\n        )\n"
+    keys = {mutant.key for mutant in mutants_of(PATH, source.encode())}
+    assert keys == {(str(PATH), "A.f", "return g(", "return None"), (str(PATH), "A.f", "1,", "(1 + 1),")}
+
+
+def test_a_drawing_stays_when_other_lines_change_and_is_continued_by_a_larger_one():
+    lines = [f"def f{number}(a):\n    return a + {number}\n" for number in range(40)]
+    found = [mutants_of(PATH, "".join(chosen).encode()) for chosen in (lines, lines[20:])]
+    keys = [[mutant.key for mutant in drawn(mutants, 1, 60)] for mutants in found]
+    assert 60 == len(keys[0])
+    assert keys[0][:25] == [mutant.key for mutant in drawn(found[0], 1, 25)]
+    left = {mutant.key for mutant in found[1]}
+    assert [key for key in keys[0] if key in left] == keys[1][: len(left.intersection(keys[0]))]
+    assert keys[0] != [mutant.key for mutant in drawn(found[0], 2, 60)]
+
+
+def test_each_listed_fault_can_be_put_into_the_code_and_has_a_reason():
+    root = Path(__file__).resolve().parents[2]
+    listed = unseen()
+    possible = {path: {mutant.key for mutant in mutants_of(Path(path), (root / path).read_bytes())} for path, *_ in listed}
+    assert [] == [key for key in listed if key not in possible[key[0]]]
+    assert [] == [key for key, why in listed.items() if len(why.split()) < 4]
 
 
 def test_columns_are_bytes():
@@ -90,18 +116,20 @@ def test_a_fault_is_noticed_where_a_test_fails_that_passes_without_it(run_python
         from tools.mutants.faults import Mutant
         from tools.mutants.trial import Copy
 
-        path, test = Path("rollout_sdk/analysis/text.py"), "tests/test_tables.py"
+        path, test = Path("rollout_sdk/analysis/text.py"), "tests/test_tables.py::test_it"
         with tempfile.TemporaryDirectory() as folder:
             copy = Copy(Path(folder))
             source = (copy.folder / path).read_bytes()
-            (copy.folder / test).write_text("def test_it():\\n    from rollout_sdk.analysis import text\\n    assert text")
-            faults = [Mutant(path, 1, len(source), len(source), new) for new in ("1 / 0", "1 + 0")]
-            found = [copy.is_noticed(fault, [test], 1.0) for fault in faults]
+            (copy.folder / "tests/test_tables.py").write_text("def test_it():\\n    from rollout_sdk.analysis import text\\n    assert text")
+            faults = [Mutant(path, 1, "", "", "", len(source), len(source), new) for new in ("1 / 0", "1 + 0")]
+            found = [copy.is_noticed(fault, [test], {test: 1.0}) for fault in faults]
             assert source == (copy.folder / path).read_bytes()
+            fails = "tests/test_fails.py::test_it"
             (copy.folder / "tests/test_fails.py").write_text("def test_it():\\n    assert False")
-            print([*found, copy.is_noticed(faults[0], ["tests/test_fails.py"], 1.0)])
+            found += [copy.is_noticed(faults[0], tests, dict.fromkeys(tests, 1.0)) for tests in ([fails], [fails, test])]
+            print(found)
         """,
         timeout=100,
         PYTHONPATH=str(root),
     )
-    assert ("", "[True, False, None]\n") == (result.stderr, result.stdout)
+    assert ("", "[True, False, False, True]\n") == (result.stderr, result.stdout)

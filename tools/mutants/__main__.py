@@ -4,20 +4,24 @@
 
 The first run records which test reaches which line, in `.mutants/` (it takes a few times as long as the tests; `--tests
 tests/engine` records and uses only those, and a recorded part is not recorded again). A fault is noticed if one of the tests
-that reach its line fails, or takes far longer than before. The output is the score of each package, and every unnoticed fault,
-to be read: either a test is missing, or the fault changes nothing.
+that reach its line fails, or takes far longer than before. The output is every unnoticed fault, to be read, and the score of
+each package. Either a test is missing, or the fault changes nothing that a caller sees, and `unseen.toml` says why.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import os
 import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-from tools.mutants.faults import PACKAGE, ROOT, mutants_of
+from tools.mutants.faults import PACKAGE, ROOT, Mutant, drawn, mutants_of
 from tools.mutants.reached import Reached
 from tools.mutants.trial import Copy
+from tools.mutants.unseen import unseen
 
 
 def package_of(path: Path) -> str:
@@ -30,47 +34,66 @@ def room_of(path: Path, asked: list[str]) -> str:
     return next((name for name in asked if name in {str(path), *map(str, path.parents)}), package_of(path))
 
 
+class Worker:
+    """One of the processes that try faults, each in a copy of its own."""
+
+    reached: Reached
+    copy: Copy
+
+    @classmethod
+    def start(cls, reached: Reached, folder: str) -> None:
+        """Copy the project, once in each process."""
+        cls.reached, cls.copy = reached, Copy(Path(tempfile.mkdtemp(dir=folder)))
+
+    @classmethod
+    def is_noticed(cls, mutant: Mutant) -> bool:
+        """Whether a test notices a fault; noticed ones are remembered, as tests are added and not taken away."""
+        if not cls.reached.has_noticed(mutant):
+            rounds = cls.reached.rounds(mutant)
+            if not any(cls.copy.is_noticed(mutant, tests, cls.reached.times) for tests in rounds):
+                return False
+            cls.reached.notice(mutant)
+        return True
+
+
 def main() -> None:
     """Try faults, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("packages", nargs="*", help="rooms of rollout_sdk, or files and folders; without any, all rooms")
     parser.add_argument("--number", type=int, default=20, help="faults for each room")
-    parser.add_argument("--seed", type=int, default=1, help="draws the faults")
+    parser.add_argument("--seed", type=int, nargs="+", default=[1], help="draws the faults; several draw as many each")
     parser.add_argument("--tests", nargs="+", default=["tests", "plugins"], help="tests to record, unless they are recorded")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="faults that are tried at the same time")
     asked = parser.parse_args()
     reached = Reached(asked.tests)
-    files = [path.relative_to(ROOT) for path in sorted((ROOT / PACKAGE).rglob("*.py"))]
     rooms: dict[str, list[Path]] = {}
-    for path in files:
+    for path in (path.relative_to(ROOT) for path in sorted((ROOT / PACKAGE).rglob("*.py"))):
         name = room_of(path, asked.packages)
         if not asked.packages or name in asked.packages:
             rooms.setdefault(name, []).append(path)
-    for path in files:
-        if str(path) in reached.changed and any(path in paths for paths in rooms.values()):
-            print(f"{path} has changed since it was recorded: remove .mutants to record it again", flush=True)
-    scores: dict[str, tuple[int, int]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Copy(Path(folder))
-        for room, paths in rooms.items():
-            every = [mutant for path in paths for mutant in mutants_of(path, (ROOT / path).read_bytes())]
-            drawn = random.Random(f"{asked.seed} {room}").sample(every, min(asked.number, len(every)))
-            noticed = 0
-            for mutant in drawn:
-                found: bool | None = False
-                why = "   (no test reaches it)"
-                for tests in reached.rounds(mutant):
-                    found = copy.is_noticed(mutant, tests, sum(map(reached.times.__getitem__, tests)))
-                    why = "   (its tests fail without it)" if found is None else ""
-                    if found is not False:
-                        break
-                noticed += found is True
-                if not found:
-                    print(f"unnoticed: {mutant.shown((ROOT / mutant.path).read_bytes())}{why}", flush=True)
-            scores[room] = noticed, len(drawn)
-            print(f"{room}: {noticed} of {len(drawn)} noticed", flush=True)
-    print("\n| room | faults | noticed | score |\n|---|---|---|---|")
-    for room, (noticed, drawn_count) in scores.items():
-        print(f"| {room} | {drawn_count} | {noticed} | {noticed / max(1, drawn_count):.0%} |")
+            if str(path) in reached.changed:
+                print(f"{path} has changed since it was recorded: remove .mutants to record it again", flush=True)
+    every = {
+        room: [mutant for path in paths for mutant in mutants_of(path, (ROOT / path).read_bytes())]
+        for room, paths in rooms.items()
+    }
+    found = {(seed, room): drawn(mutants, seed, asked.number) for seed in asked.seed for room, mutants in every.items()}
+    listed = unseen()
+    tried = [(drawing, mutant) for drawing, mutants in found.items() for mutant in mutants if mutant.key not in listed]
+    noticed: Counter[tuple[int, str]] = Counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(asked.processes, get_context("fork"), Worker.start, (reached, folder)) as pool,
+    ):
+        for (drawing, mutant), is_noticed in zip(tried, pool.map(Worker.is_noticed, (pair[1] for pair in tried)), strict=True):
+            noticed[drawing] += is_noticed
+            if not is_noticed:
+                print(f"{mutant.path}:{mutant.line}, {mutant.name}\n    {mutant.was}\n    {mutant.becomes}", flush=True)
+    print("\n| room | seed | faults | change nothing | noticed | score |\n|---|---|---|---|---|---|")
+    counts = Counter(drawing for drawing, _ in tried)
+    for (seed, room), mutants in found.items():
+        count, seen = counts[seed, room], noticed[seed, room]
+        print(f"| {room} | {seed} | {len(mutants)} | {len(mutants) - count} | {seen} | {seen / max(1, count):.0%} |")
 
 
 if __name__ == "__main__":

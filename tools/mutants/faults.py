@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["PACKAGE", "ROOT", "Mutant", "mutants_of"]
+__all__ = ["PACKAGE", "ROOT", "Mutant", "drawn", "mutants_of"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "rollout_sdk"
@@ -33,6 +35,7 @@ OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
     ast.Or: ("or", "and"),
 }
 """The text of an operator, and that of its replacement."""
+OPPOSITES = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
 @frozen
@@ -42,6 +45,9 @@ class Mutant:
     Attributes:
         path: The file.
         line: Where it is.
+        name: The class and function around it, with dots between them; empty at the top of the file.
+        was: The line.
+        becomes: The line with the fault.
         start: First byte of what is replaced.
         end: The byte after it.
         new: The replacement.
@@ -51,6 +57,9 @@ class Mutant:
 
     path: Path
     line: int
+    name: str
+    was: str
+    becomes: str
     start: int
     end: int
     new: str
@@ -60,11 +69,10 @@ class Mutant:
         """Return the source with the fault."""
         return source[: self.start] + self.new.encode() + source[self.end :]
 
-    def shown(self, source: bytes) -> str:
-        """Return the place, the original and the replacement, for people."""
-        old = source[self.start : self.end].decode()
-        short = [" ".join(text.split())[:60] for text in (old, self.new)]
-        return f"{self.path}:{self.line}: {short[0]}  ->  {short[1]}"
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What stays the same when other parts of the file change: file, name, and the line before and after."""
+        return str(self.path), self.name, self.was, self.becomes
 
 
 class Finder(ast.NodeVisitor):
@@ -80,6 +88,7 @@ class Finder(ast.NodeVisitor):
         self.found: list[Mutant] = []
         self._in_function = False
         self._body: int | None = None
+        self._names: list[str] = []
 
     def at(self, line: int, column: int) -> int:
         """Return a position in the file; columns of `ast` count bytes."""
@@ -92,7 +101,11 @@ class Finder(ast.NodeVisitor):
         begin = self.at(node.lineno, node.col_offset) if start is None else start
         stop = self.at(node.end_lineno, node.end_col_offset) if end is None else end
         runs_in = (self._body or node.lineno) if self._in_function else None
-        self.found.append(Mutant(self.path, node.lineno, begin, stop, new, runs_in))
+        first, last = self.source.rfind(b"\n", 0, begin) + 1, self.source.find(b"\n", stop)
+        was = self.source[first:].partition(b"\n")[0].decode().strip()
+        becomes = f"{self.source[first:begin].decode()}{new}{self.source[stop:last].decode()}".partition("\n")[0].strip()
+        name = ".".join(self._names)
+        self.found.append(Mutant(self.path, node.lineno, name, was, becomes, begin, stop, new, runs_in))
 
     def text(self, node: ast.expr) -> str:
         """Return the source of an expression."""
@@ -115,6 +128,7 @@ class Finder(ast.NodeVisitor):
         before = self._in_function, self._body
         first = node.body[1 if ast.get_docstring(node, clean=False) is not None and len(node.body) > 1 else 0]
         self._in_function, self._body = True, first.lineno
+        self._names.append(node.name)
         # Neither annotations nor decorators.
         for default in (*node.args.defaults, *filter(None, node.args.kw_defaults)):
             self.visit(default)
@@ -122,13 +136,16 @@ class Finder(ast.NodeVisitor):
         for statement in node.body:
             self.visit(statement)
         self._in_function, self._body = before
+        self._names.pop()
 
     visit_AsyncFunctionDef = visit_FunctionDef
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         """Skip the decorators of a class, such as its kind of equality: no call shows such a fault."""
+        self._names.append(node.name)
         for statement in node.body:
             self.visit(statement)
+        self._names.pop()
 
     def visit_If(self, node: ast.If) -> None:
         """Negate the condition; skip `if TYPE_CHECKING:`, which does nothing at run time."""
@@ -149,7 +166,9 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _negate(self, test: ast.expr) -> None:
-        if self._in_function:
+        # Of a comparison whose operator is replaced by its opposite, this would be the same fault again.
+        is_opposite = isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.ops[0], OPPOSITES)
+        if self._in_function and not is_opposite:
             self.add(test, f"(not ({self.text(test)}))")
 
     def visit_Compare(self, node: ast.Compare) -> None:
@@ -222,6 +241,11 @@ def mutants_of(path: Path, source: bytes) -> list[Mutant]:
     finder = Finder(path, source)
     finder.visit(ast.parse(source))
     return [mutant for mutant in finder.found if _compiles(mutant.applied(source))]
+
+
+def drawn(mutants: Iterable[Mutant], seed: int, number: int) -> list[Mutant]:
+    """Some of the faults, at random; what is drawn of a file does not change with other parts of it, or with the number."""
+    return sorted(mutants, key=lambda mutant: sha256(f"{seed} {mutant.key}".encode()).digest())[:number]
 
 
 def _compiles(source: bytes) -> bool:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -26,8 +26,13 @@ __all__ = ["Reached"]
 FOLDER = ROOT / ".mutants"
 COVERAGE = FOLDER / "coverage"
 TIMES = FOLDER / "times.json"
+FAILED = FOLDER / "failed.json"
+NOTICED = FOLDER / "noticed"
 PARTS = FOLDER / "parts.json"
-ROUNDS = ((150, 60.0), (1_000, 300.0))
+SETTINGS = FOLDER / "settings"
+PROGRAMS = FOLDER / "settings-of-programs"
+TESTS = "not slow and not backends and not servers and not browser"
+ROUNDS = ((100, 30.0), (1_000, 200.0))
 """Limits for one fault: number of tests, and seconds that they take."""
 
 
@@ -50,6 +55,8 @@ class Reached:
         """Files that were recorded in another version; their lines may have moved."""
         self.times: dict[str, float] = json.loads(TIMES.read_text())
         """Seconds of each test that passes without a fault."""
+        self._digests = now
+        self._noticed = frozenset(NOTICED.read_text().splitlines()) if NOTICED.exists() else frozenset()
         self._lines = _lines()
         self._reach: dict[str, int] = {}
         for tests in self._lines.values():
@@ -57,7 +64,7 @@ class Reached:
                 self._reach[name] = self._reach.get(name, 0) + len(lines)
 
     def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
-        """The tests that reach a fault, in two rounds: those that are likely to notice it, for a minute, and then the others.
+        """The tests that reach a fault, in two rounds: those that are likely to notice it, and then the others.
 
         They are ordered by turns: one that reaches little else, and one that reaches much of its file. Long ones are last.
         """
@@ -82,14 +89,31 @@ class Reached:
             if chosen:
                 yield chosen
 
+    def has_noticed(self, mutant: Mutant) -> bool:
+        """Whether a test noticed a fault in this version of its file, in an earlier run."""
+        return self._mark(mutant) in self._noticed
 
-class Timing:
-    """A pytest plugin that adds the duration of each passing test to `times.json`."""
+    def notice(self, mutant: Mutant) -> None:
+        """Remember that a test notices a fault."""
+        with NOTICED.open("a") as file:
+            file.write(self._mark(mutant) + "\n")
+
+    def _mark(self, mutant: Mutant) -> str:
+        return hashlib.sha256(f"{self._digests[str(mutant.path)]} {mutant}".encode()).hexdigest()
+
+
+class Recording:
+    """The pytest plugin of a recording: the duration of each passing test, and the lines that its programs reach."""
 
     def __init__(self) -> None:
         """Start without durations."""
         self.times: dict[str, float] = {}
         self.failed: set[str] = set()
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Have coverage started in the programs of tests, with the test as its context; pytest-cov sees pytest's processes."""
+        if config.getoption("cov_source") and (hasattr(config, "workerinput") or not config.getoption("numprocesses")):
+            os.environ["COVERAGE_PROCESS_START"] = str(PROGRAMS)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Add up setup, call and teardown."""
@@ -97,23 +121,43 @@ class Timing:
         if report.failed:
             self.failed.add(report.nodeid)
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the durations."""
+        if hasattr(session.config, "workerinput"):
+            return
         times: dict[str, float] = json.loads(TIMES.read_text()) if TIMES.exists() else {}
         times |= self.times
         TIMES.write_text(json.dumps({name: seconds for name, seconds in times.items() if name not in self.failed}))
+        FAILED.write_text(json.dumps(sorted(self.failed)))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin a recording in a process of pytest that was given this module as a plugin."""
+    _own_sqlite()
+    config.pluginmanager.register(Recording())
 
 
 def _record(part: str) -> None:
     print(f"Recording which test of {part} reaches which line ...", flush=True)
     # Record lines, not branches.
-    settings = FOLDER / "coveragerc"
-    settings.write_text("[run]\nbranch = false\n")
-    command = [sys.executable, "-m", "tools.mutants.reached", "-q", "-p", "no:cacheprovider", "-m", "not slow and not backends"]
-    command += [f"--cov={PACKAGE}", f"--cov-config={settings}", "--cov-context=test", "--cov-report=", "--cov-append", part]
-    ended = subprocess.run(command, cwd=ROOT, env={**os.environ, "COVERAGE_FILE": str(COVERAGE)}, check=False)
+    SETTINGS.write_text(f"[run]\nbranch = false\ndata_file = {COVERAGE}\n")
+    PROGRAMS.write_text(
+        "[run]\nbranch = false\nparallel = true\n"
+        f"data_file = {FOLDER / 'program'}\nsource = {ROOT / PACKAGE}\ncontext = ${{PYTEST_CURRENT_TEST}}\n"
+    )
+    recorded = ["--cov", PACKAGE, f"--cov-config={SETTINGS}", "--cov-context=test", "--cov-report=", "--cov-append"]
+    _pytest("-n", str(os.cpu_count()), "--dist", "worksteal", *recorded, part)
+    # Tests that look at what coverage changes, such as the modules of a program.
+    failed = json.loads(FAILED.read_text())
+    if failed:
+        _pytest(*failed)
+
+
+def _pytest(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "tools.mutants.reached", "-m", TESTS]
+    ended = subprocess.run([*command, *arguments], cwd=ROOT, check=False)
     if ended.returncode not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-        sys.exit(f"{part} could not be recorded: pytest ended with {ended.returncode}")
+        sys.exit(f"the tests could not be recorded: pytest ended with {ended.returncode}")
 
 
 def _digests() -> dict[str, str]:
@@ -123,14 +167,18 @@ def _digests() -> dict[str, str]:
 
 def _lines() -> dict[str, dict[str, set[int]]]:
     lines: dict[str, dict[str, set[int]]] = {}
-    with closing(sqlite3.connect(COVERAGE)) as record:
-        rows = record.execute(
-            "select file.path, context.context, line_bits.numbits from line_bits "
-            "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
-        )
-        for path, context, numbits in rows:
-            relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
-            lines.setdefault(relative, {}).setdefault(context.split("|")[0], set()).update(_numbers(numbits))
+    for file in (COVERAGE, *FOLDER.glob("program.*")):
+        # A program that was killed leaves a file without tables.
+        with closing(sqlite3.connect(file)) as record, suppress(sqlite3.DatabaseError):
+            rows = record.execute(
+                "select file.path, context.context, line_bits.numbits from line_bits "
+                "join file on file.id = line_bits.file_id join context on context.id = line_bits.context_id"
+            )
+            for path, context, numbits in rows:
+                relative = str(Path(PACKAGE, path.rpartition(f"/{PACKAGE}/")[2]))
+                # coverage's context of a test is "name|call", pytest's is "name (call)".
+                name = context.partition("|")[0].removesuffix(" (setup)").removesuffix(" (call)").removesuffix(" (teardown)")
+                lines.setdefault(relative, {}).setdefault(name, set()).update(_numbers(numbits))
     return lines
 
 
@@ -147,8 +195,3 @@ def _own_sqlite() -> None:
     vars(own).update(vars(sqlite3))
     for module in (coverage.sqldata, coverage.sqlitedb):
         vars(module)["sqlite3"] = own
-
-
-if __name__ == "__main__":
-    _own_sqlite()
-    raise SystemExit(pytest.main(sys.argv[1:], plugins=[Timing()]))

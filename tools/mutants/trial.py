@@ -37,7 +37,7 @@ COPIED = (
 PRELOADED = ("numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
 """Modules that are imported once, before tests run in forks. pytest imports its plugins itself."""
 LEAST_TIMEOUT_S = 30.0
-SLOWER = 5.0
+SLOWER = 4.0
 """A fault is noticed if its tests take this many times as long as without it."""
 
 
@@ -80,25 +80,28 @@ class Copy:
             with suppress(ImportError):
                 importlib.import_module(name)
 
-    def is_noticed(self, mutant: Mutant, tests: list[str], took_s: float) -> bool | None:
-        """Whether a test fails with a fault, or takes far longer than without it; None if tests fail without it."""
-        timeout_s = max(LEAST_TIMEOUT_S, SLOWER * took_s)
+    def is_noticed(self, mutant: Mutant, tests: list[str], times: dict[str, float]) -> bool:
+        """Whether a test fails with a fault, or all take far longer than without it (seconds of each)."""
         path = self.folder / mutant.path
         source = path.read_bytes()
-        self._write(path, mutant.applied(source))
-        try:
-            ended = self._run(tests, timeout_s)
-        finally:
-            self._write(path, source)
-        if ended.code == pytest.ExitCode.OK:
-            return False
-        # A test that also fails without the fault has not noticed it.
-        needed = tests if ended.code is None else [ended.failed or tests[0]]
-        if not self._passing.issuperset(needed):
-            if self._run(needed, timeout_s).code != pytest.ExitCode.OK:
-                return None
-            self._passing.update(needed)
-        return True
+        while tests:
+            timeout_s = max(LEAST_TIMEOUT_S, SLOWER * sum(map(times.__getitem__, tests)))
+            self._write(path, mutant.applied(source))
+            try:
+                ended = self._run(tests, timeout_s)
+            finally:
+                self._write(path, source)
+            if ended.code == pytest.ExitCode.OK:
+                return False
+            # A test that also fails without the fault has not noticed it.
+            needed = tests if ended.code is None else [ended.failed or tests[0]]
+            if not self._passing.issuperset(needed):
+                if self._run(needed, timeout_s).code != pytest.ExitCode.OK:
+                    tests = tests[tests.index(needed[-1]) + 1 :]
+                    continue
+                self._passing.update(needed)
+            return True
+        return False
 
     def _write(self, path: Path, source: bytes) -> None:
         path.write_bytes(source)

@@ -1,0 +1,20 @@
+"""The faults that change nothing that a caller sees, each with its reason."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+__all__ = ["unseen"]
+
+FILE = Path(__file__).with_name("unseen.toml")
+
+
+def unseen() -> dict[tuple[str, str, str, str], str]:
+    """Return the reason of each listed fault, by its key."""
+    listed = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    return {
+        (path, fault["name"], fault["was"], fault["becomes"]): fault["why"]
+        for path, faults in listed.items()
+        for fault in faults
+    }
