@@ -62,8 +62,8 @@ def test_rankers_that_are_liked_alike_are_found_futile(tmp_path):
 def test_a_click_is_credited_once_and_one_on_nothing_is_counted_apart(tmp_path):
     controller, runtime = run(tmp_path, liked=(0.0, 0.0), users=3)
     routed = controller.route(50)
-    for item in (routed.value[0], routed.value[0]):
-        controller.record("click", 1.0, decision_id=routed.decision.id, item=item)
+    for _ in range(2):
+        controller.record("click", 1.0, decision_id=routed.decision.id, item=routed.value[0], event_id="click-1")
     controller.record("click", 1.0, decision_id=routed.decision.id)
     verdict = controller.judge()
     runtime.close(5)
