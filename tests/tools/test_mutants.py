@@ -1,11 +1,12 @@
 """The faults that `make mutants` puts into the code."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tools.mutants.faults import drawn, mutants_of
-from tools.mutants.unseen import unseen
+from tools.mutants.unseen import shown, unseen
 
 PATH = Path("rollout_sdk/room/file.py")
 
@@ -69,6 +70,12 @@ def test_a_fault_is_known_by_its_class_and_function_and_by_its_first_line():
     source = "class A:\n    def f(self):\n        return g(\n            1,\n        )\n"
     keys = {mutant.key for mutant in mutants_of(PATH, source.encode())}
     assert keys == {(str(PATH), "A.f", "return g(", "return None"), (str(PATH), "A.f", "1,", "(1 + 1),")}
+
+
+def test_what_is_printed_can_be_listed():
+    for mutant in mutants_of(PATH, b"def f(a):\n    return a == '\"\\\\'"):
+        ((path, (listed,)),) = tomllib.loads(shown(mutant)).items()
+        assert mutant.key == (path, listed["name"], listed["was"], listed["becomes"])
 
 
 def test_a_drawing_stays_when_other_lines_change_and_is_continued_by_a_larger_one():

@@ -21,7 +21,7 @@ from pathlib import Path
 from tools.mutants.faults import PACKAGE, ROOT, Mutant, drawn, mutants_of
 from tools.mutants.reached import Reached
 from tools.mutants.trial import Copy
-from tools.mutants.unseen import unseen
+from tools.mutants.unseen import shown, unseen
 
 
 def package_of(path: Path) -> str:
@@ -88,7 +88,7 @@ def main() -> None:
         for (drawing, mutant), is_noticed in zip(tried, pool.map(Worker.is_noticed, (pair[1] for pair in tried)), strict=True):
             noticed[drawing] += is_noticed
             if not is_noticed:
-                print(f"{mutant.path}:{mutant.line}, {mutant.name}\n    {mutant.was}\n    {mutant.becomes}", flush=True)
+                print(shown(mutant), flush=True)
     print("\n| room | seed | faults | change nothing | noticed | score |\n|---|---|---|---|---|---|")
     counts = Counter(drawing for drawing, _ in tried)
     for (seed, room), mutants in found.items():

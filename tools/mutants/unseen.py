@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
-__all__ = ["unseen"]
+from tools.mutants.faults import Mutant
+
+__all__ = ["shown", "unseen"]
 
 FILE = Path(__file__).with_name("unseen.toml")
 
@@ -18,3 +21,9 @@ def unseen() -> dict[tuple[str, str, str, str], str]:
         for path, faults in listed.items()
         for fault in faults
     }
+
+
+def shown(mutant: Mutant) -> str:
+    """Return a fault as it is listed, without its reason."""
+    path, name, was, becomes = (json.dumps(text, ensure_ascii=False) for text in mutant.key)
+    return f'[[{path}]]  # line {mutant.line}\nname = {name}\nwas = {was}\nbecomes = {becomes}\nwhy = ""\n'
