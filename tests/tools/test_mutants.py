@@ -127,14 +127,14 @@ def test_a_fault_is_noticed_where_a_test_fails_that_passes_without_it(run_python
         with tempfile.TemporaryDirectory() as folder:
             copy = Copy(Path(folder))
             source = (copy.folder / path).read_bytes()
-            folder = copy.folder / "tests"
-            (folder / "test_tables.py").write_text("def test_it():\\n    from rollout_sdk.analysis import text\\n    assert text")
+            tests = copy.folder / "tests"
+            (tests / "test_tables.py").write_text("def test_it():\\n    import rollout_sdk.analysis.text")
             faults = [Mutant(path, 1, "", "", "", len(source), len(source), new) for new in ("1 / 0", "1 + 0")]
             found = [copy.is_noticed(fault, [test], {test: 1.0}) for fault in faults]
             assert source == (copy.folder / path).read_bytes()
             fails = "tests/test_fails.py::test_it"
-            (folder / "test_fails.py").write_text("def test_it():\\n    assert False")
-            found += [copy.is_noticed(faults[0], tests, dict.fromkeys(tests, 1.0)) for tests in ([fails], [fails, test])]
+            (tests / "test_fails.py").write_text("def test_it():\\n    assert False")
+            found += [copy.is_noticed(faults[0], names, dict.fromkeys(names, 1.0)) for names in ([fails], [fails, test])]
             print(found)
         """,
         timeout=100,
