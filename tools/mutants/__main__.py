@@ -77,7 +77,7 @@ def main() -> None:
         room: [mutant for path in paths for mutant in mutants_of(path, (ROOT / path).read_bytes())]
         for room, paths in rooms.items()
     }
-    found = {(seed, room): drawn(mutants, seed, asked.number) for seed in asked.seed for room, mutants in every.items()}
+    found = {(seed, room): drawn(mutants, seed, asked.number) for room, mutants in every.items() for seed in asked.seed}
     listed = unseen()
     tried = [(drawing, mutant) for drawing, mutants in found.items() for mutant in mutants if mutant.key not in listed]
     noticed: Counter[tuple[int, str]] = Counter()
