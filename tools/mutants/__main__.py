@@ -39,17 +39,18 @@ class Worker:
 
     reached: Reached
     copy: Copy
+    most_s: float
 
     @classmethod
-    def start(cls, reached: Reached, folder: str) -> None:
+    def start(cls, reached: Reached, most_s: float, folder: str) -> None:
         """Copy the project, once in each process."""
-        cls.reached, cls.copy = reached, Copy(Path(tempfile.mkdtemp(dir=folder)))
+        cls.reached, cls.most_s, cls.copy = reached, most_s, Copy(Path(tempfile.mkdtemp(dir=folder)))
 
     @classmethod
     def is_noticed(cls, mutant: Mutant) -> bool:
         """Whether a test notices a fault; noticed ones are remembered, as tests are added and not taken away."""
         if not cls.reached.has_noticed(mutant):
-            rounds = cls.reached.rounds(mutant)
+            rounds = cls.reached.rounds(mutant, cls.most_s)
             if not any(cls.copy.is_noticed(mutant, tests, cls.reached.times) for tests in rounds):
                 return False
             cls.reached.notice(mutant)
@@ -63,6 +64,7 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=20, help="faults for each room")
     parser.add_argument("--seed", type=int, nargs="+", default=[1], help="draws the faults; several draw as many each")
     parser.add_argument("--tests", nargs="+", default=["tests", "plugins"], help="tests to record, unless they are recorded")
+    parser.add_argument("--seconds", type=float, default=240.0, help="what the tests of a fault take at most")
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="faults that are tried at the same time")
     asked = parser.parse_args()
     reached = Reached(asked.tests)
@@ -83,7 +85,7 @@ def main() -> None:
     noticed: Counter[tuple[int, str]] = Counter()
     with (
         tempfile.TemporaryDirectory() as folder,
-        ProcessPoolExecutor(asked.processes, get_context("fork"), Worker.start, (reached, folder)) as pool,
+        ProcessPoolExecutor(asked.processes, get_context("fork"), Worker.start, (reached, asked.seconds, folder)) as pool,
     ):
         for (drawing, mutant), is_noticed in zip(tried, pool.map(Worker.is_noticed, (pair[1] for pair in tried)), strict=True):
             noticed[drawing] += is_noticed

@@ -32,8 +32,11 @@ PARTS = FOLDER / "parts.json"
 SETTINGS = FOLDER / "settings"
 PROGRAMS = FOLDER / "settings-of-programs"
 TESTS = "not slow and not backends and not servers and not browser"
-ROUNDS = ((100, 30.0), (1_000, 200.0))
-"""Limits for one fault: number of tests, and seconds that they take."""
+FIRST_ROUND_S = 6.0
+LONGER = 4.0
+"""How many times as long as a round of tests the next one is."""
+LEAST_S = 0.05
+"""What pytest needs for a test besides what it measures."""
 
 
 class Reached:
@@ -63,10 +66,11 @@ class Reached:
             for name, lines in tests.items():
                 self._reach[name] = self._reach.get(name, 0) + len(lines)
 
-    def rounds(self, mutant: Mutant) -> Iterator[list[str]]:
-        """The tests that reach a fault, in two rounds: those that are likely to notice it, and then the others.
+    def rounds(self, mutant: Mutant, most_s: float) -> Iterator[list[str]]:
+        """The tests that reach a fault, in rounds that get longer: those that are likely to notice it, and then the others.
 
-        They are ordered by turns: one that reaches little else, and one that reaches much of its file. Long ones are last.
+        They are ordered by turns: one that reaches little else, and one that reaches much of its file. Long ones are last, and
+        all together take at most `most_s`.
         """
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
@@ -80,14 +84,18 @@ class Reached:
             sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines[name]), self._reach[name])),
         )
         waiting = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))
-        for most_tests, most_s in ROUNDS:
+        round_s, total_s = FIRST_ROUND_S, 0.0
+        while waiting:
             chosen: list[str] = []
-            total_s = 0.0
-            while waiting and len(chosen) < most_tests and (not chosen or total_s + self.times[waiting[0]] <= most_s):
-                total_s += self.times[waiting[0]]
+            chosen_s = 0.0
+            while waiting and (not chosen or chosen_s < round_s) and total_s < most_s:
+                chosen_s += self.times[waiting[0]] + LEAST_S
+                total_s += self.times[waiting[0]] + LEAST_S
                 chosen.append(waiting.pop(0))
-            if chosen:
-                yield chosen
+            if not chosen:
+                return
+            yield chosen
+            round_s *= LONGER
 
     def has_noticed(self, mutant: Mutant) -> bool:
         """Whether a test noticed a fault in this version of its file, in an earlier run."""

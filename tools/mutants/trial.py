@@ -34,7 +34,7 @@ COPIED = (
     "Makefile",
     "pyproject.toml",
 )
-PRELOADED = ("numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
+PRELOADED = ("hypothesis", "numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
 """Modules that are imported once, before tests run in forks. pytest imports its plugins itself."""
 LEAST_TIMEOUT_S = 30.0
 SLOWER = 4.0
