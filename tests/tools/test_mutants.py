@@ -140,4 +140,5 @@ def test_a_fault_is_noticed_where_a_test_fails_that_passes_without_it(run_python
         timeout=100,
         PYTHONPATH=str(root),
     )
-    assert ("", "[True, False, False, True]\n") == (result.stderr, result.stdout)
+    said = "tests/test_fails.py::test_it fails, or takes too long, without a fault\n"
+    assert (2 * said, "[True, False, False, True]\n") == (result.stderr, result.stdout)

@@ -34,7 +34,7 @@ COPIED = (
     "Makefile",
     "pyproject.toml",
 )
-PRELOADED = ("hypothesis", "numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
+PRELOADED = ("numpy", "opentelemetry.sdk.trace", "pandas", "pluggy", "scipy.stats", "structlog", "trio")
 """Modules that are imported once, before tests run in forks. pytest imports its plugins itself."""
 LEAST_TIMEOUT_S = 30.0
 SLOWER = 4.0
@@ -97,6 +97,7 @@ class Copy:
             needed = tests if ended.code is None else [ended.failed or tests[0]]
             if not self._passing.issuperset(needed):
                 if self._run(needed, timeout_s).code != pytest.ExitCode.OK:
+                    print(f"{needed[-1]} fails, or takes too long, without a fault", file=sys.stderr, flush=True)
                     tests = tests[tests.index(needed[-1]) + 1 :]
                     continue
                 self._passing.update(needed)
