@@ -75,8 +75,8 @@ class Reached:
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
         found = [name for name in passing if mutant.runs_in in lines[name]]
-        # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK). In a file that has
-        # changed, other lines have these numbers.
+        # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK), and other lines
+        # have these numbers in a file that has changed.
         if mutant.runs_in is None or mutant.runs_in in lines.get("", ()) or str(mutant.path) in self.changed:
             found = passing
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
