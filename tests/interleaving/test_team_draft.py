@@ -222,5 +222,5 @@ def test_a_recorded_list_that_cannot_credit_its_clicks_is_none(items, teams):
 def test_a_list_with_a_team_too_few_or_too_many_is_refused_and_not_cut(teams):
     table = TeamDraft(neutral="off").merge({"control": "ab", "v2": "ba"}, seed=0).as_dict()
     assert 2 == len(Interleaved.from_dict(table).slots)
-    with pytest.raises(ValueError, match="shorter|longer"):
-        Interleaved.from_dict({**table, "teams": teams}).slots  # noqa: B018
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        Interleaved.from_dict({**table, "teams": teams}).slots
