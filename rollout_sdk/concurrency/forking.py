@@ -116,7 +116,9 @@ def _renew(*, announced: bool) -> None:
         _renewing_in, _is_announced = pid, announced
         if not announced and sys.version_info >= (3, 13):
             threads = (each for each in gc.get_objects() if issubclass(type(each), threading.Thread))
-            _handles_of_parents.extend(getattr(thread, "_handle", None) for thread in threads)
+            # The attribute's name in Python 3.13, and since 3.14.
+            names = ("_handle", "_os_thread_handle")
+            _handles_of_parents.extend(getattr(thread, name, None) for thread in threads for name in names)
         try:
             for _, target in sorted(_survivors.items()):
                 # A failure must not leave the other targets in the parent's state.

@@ -77,14 +77,15 @@ class ForkedQueue(Generic[V]):
         lock.acquire()
         self._waiting.append(lock)
         # In this order: an item that came before the line above woke no thread.
-        if self._items or not lock.acquire(timeout=timeout_s):
-            try:
-                self._waiting.remove(lock)
-            except ValueError:
-                # `put` has taken the lock to wake this thread, so there was an item, which another thread may have taken since.
-                return True
-            return bool(self._items)
-        return True
+        has_come = bool(self._items)
+        if not has_come and lock.acquire(timeout=timeout_s):
+            return True
+        try:
+            self._waiting.remove(lock)
+        except ValueError:
+            # `put` has taken the lock to wake this thread, so there was an item, which another thread may have taken since.
+            return True
+        return has_come
 
 
 if sys.version_info >= (3, 13):

@@ -22,7 +22,7 @@ from rollout_sdk.dashboard.guard import Guard, form, is_own_origin
 from rollout_sdk.dashboard.live import LivePages
 from rollout_sdk.dashboard.operating import change, forms
 from rollout_sdk.dashboard.sessions import Session, Sessions
-from rollout_sdk.exceptions import ConfigurationError, ConflictError, RolloutError, StoreError
+from rollout_sdk.exceptions import ConfigurationError, ConflictError, JournalError, RolloutError, StoreError
 from rollout_sdk.page import AFTER_EFFECTS, STYLE_SHEET, document
 
 __all__ = ["LOCAL_HOSTS", "application"]
@@ -226,6 +226,8 @@ class _Dashboard:
             await run_in_threadpool(self._answers.label, key, decision, candidate, said.get("better", ""))
         except ConflictError as error:
             return self._refused(request, str(error), 409, key)
+        except (JournalError, StoreError) as error:
+            return self._refused(request, str(error), 503, key)
         except RolloutError as error:
             return self._refused(request, str(error), 400, key)
         return RedirectResponse(f"/audit/{quote(key, safe='')}", 303)

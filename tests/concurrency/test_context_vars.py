@@ -11,7 +11,7 @@ import structlog
 from opentelemetry import context as telemetry
 
 from rollout_sdk.concurrency import clocks
-from rollout_sdk.concurrency.context_vars import CallerContext, Surroundings, alone, alone_with, attach, detach
+from rollout_sdk.concurrency.context_vars import CallerContext, Surroundings, alone, alone_with, attach, collected, detach
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default="default")
 KEY = telemetry.create_key("test")
@@ -47,6 +47,17 @@ def test_code_that_the_garbage_collector_runs_changes_nothing(protect):
     gc.collect()
     assert made[2:] == ["left out alone"]
     assert protected("later") == "changed later"
+
+
+@pytest.mark.parametrize("protect", [alone, alone_with])
+def test_where_no_protection_is_needed_it_costs_nothing(monkeypatch, protect):
+    monkeypatch.setattr(sys, "version_info", (3, 12))
+    assert protect(repr, str) is repr
+
+
+def test_before_the_first_collection_none_is_under_way():
+    """An application may have switched the collector off before it imports the SDK."""
+    assert not type(collected)().inside
 
 
 def test_what_is_attached_is_current_until_it_is_detached():

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 import threading
 import weakref
 from types import SimpleNamespace
@@ -127,6 +128,18 @@ def test_the_lock_that_was_taken_is_released_even_if_it_was_replaced_meanwhile(p
         lock.renew()
     assert not taken.locked()
     assert not lock._lock.locked()
+
+
+@pytest.mark.parametrize("name", ["_handle", "_os_thread_handle"])
+def test_handles_of_the_parents_threads_are_never_freed_where_that_crashes(process, monkeypatch, name):
+    handle = object()
+    thread = threading.Thread(target=print)
+    setattr(thread, name, handle)
+    for version, announced, kept in [((3, 12), False, False), ((3, 13), True, False), ((3, 13), False, True)]:
+        monkeypatch.setattr(sys, "version_info", version)
+        process.fork()
+        forking._renew(announced=announced)
+        assert kept == (handle in forking._handles_of_parents)
 
 
 def test_random_numbers_differ_in_a_child_and_leave_the_applications_generator_alone(process, monkeypatch):

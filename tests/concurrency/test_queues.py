@@ -1,12 +1,16 @@
 """The queue of the background's threads: the standard library's, and the one that takes its place."""
 
 import gc
+import runpy
+import sys
 import threading
 import time
 from _queue import Empty, SimpleQueue
+from collections import deque
 
 import pytest
 
+from rollout_sdk.concurrency import queues
 from rollout_sdk.concurrency.queues import ForkedQueue
 
 
@@ -44,6 +48,24 @@ def test_a_thread_that_waits_is_woken(queue):
     for thread in threads:
         thread.join(10.0)
     assert [0, 1, 2] == sorted(found)
+
+
+def test_an_item_that_another_thread_took_first_ends_no_wait():
+    class Fleeting(deque):
+        """Has an item just when a thread begins to wait, which another thread takes before the waiting one can."""
+
+        looks = 0
+
+        def __bool__(self):
+            self.looks += 1
+            return self.looks == 1
+
+    queue = ForkedQueue()
+    queue._items = Fleeting()
+    timer = threading.Timer(0.05, queue.put, [1])
+    timer.start()
+    assert 1 == queue.get()
+    timer.join()
 
 
 def test_a_wait_that_gave_up_takes_no_wake_up_from_another(queue):
@@ -118,3 +140,9 @@ def test_a_finalizer_may_put_amid_anything(queue):
             break
         left += 1
     assert 500 == left
+
+
+@pytest.mark.parametrize(("version", "name"), [((3, 12), "SimpleQueue"), ((3, 13), "ForkedQueue"), ((3, 14), "ForkedQueue")])
+def test_the_standard_librarys_queue_is_used_where_it_survives_forks_of_c_code(monkeypatch, version, name):
+    monkeypatch.setattr(sys, "version_info", version)
+    assert name == runpy.run_path(queues.__file__)["SimpleQueue"].__name__

@@ -150,6 +150,16 @@ def test_verdicts_take_a_tenth_of_a_threads_time_at_the_most(fleet):
     assert len(some.all_judge()) == 1
 
 
+def test_however_long_a_verdict_takes_the_next_is_ten_minutes_later_at_the_most(fleet):
+    some = fleet(1)
+    some.takes_s = 90.0
+    assert some.all_judge() == [0]
+    some.advance(400.0)
+    assert some.all_judge() == []
+    some.advance(200.0)
+    assert some.all_judge() == [0]
+
+
 def test_what_a_verdict_needs_is_published_four_times_between_two(fleet, monkeypatch):
     some, published = fleet(1), []
     some.takes_s = 4.0

@@ -159,8 +159,24 @@ def test_forms_of_another_origin_record_nothing(ann, folder, origin):
     assert labels(folder) == []
 
 
-@pytest.mark.parametrize("change", [{"better": "c"}, {"better": ""}, {"id": "x"}, {"key": "other"}, {"ticket": "x"}])
-def test_forms_that_say_nonsense_record_nothing(ann, folder, change):
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [({"better": "c"}, 400), ({"better": ""}, 400), ({"id": "x"}, 409), ({"key": "other"}, 409), ({"ticket": "x"}, 409)],
+)
+def test_forms_that_say_nonsense_record_nothing(ann, folder, change, status):
     fields = {**asked(ann), "better": "a", **change}
-    assert 400 <= ann.post("/audit", data=fields).status_code < 500
+    assert ann.post("/audit", data=fields).status_code == status
+    assert labels(folder) == []
+
+
+def test_answers_that_cannot_be_read_are_not_the_forms_fault(ann, folder, monkeypatch):
+    fields = asked(ann)
+
+    def broken(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("rollout_sdk.dashboard.answers.waiting_pairs", broken)
+    answer = ann.post("/audit", data={**fields, "better": "a"})
+    assert (answer.status_code, ann.get("/audit/chat%2F1").status_code) == (503, 503)
+    assert "Input/output error" in answer.text
     assert labels(folder) == []

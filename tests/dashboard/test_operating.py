@@ -79,6 +79,19 @@ class TestWhoKnowsTheToken:
         operator.post("/logout")
         assert 'name="ticket"' not in operator.get("/rollout/shop.rank").text
 
+    def test_loses_it_for_good_whatever_the_browser_keeps(self, operator):
+        kept = dict(operator.cookies)
+        assert operator.post("/logout").headers["location"] == "/"
+        assert not operator.cookies
+        operator.cookies.update(kept)
+        assert 'name="ticket"' not in operator.get("/rollout/shop.rank").text
+
+    def test_is_not_logged_out_by_another_site(self, operator):
+        kept = dict(operator.cookies)
+        assert operator.post("/logout", headers={"origin": "http://evil.example"}).status_code == 303
+        operator.cookies.update(kept)
+        assert 'name="ticket"' in operator.get("/rollout/shop.rank").text
+
 
 class TestForms:
     def test_sent_twice_do_it_once(self, operator, look, history):
@@ -195,6 +208,7 @@ class TestReadOnly:
         assert "<form" not in page.text
         assert reader.post("/operate", data={"action": "abort"}).status_code == 403
         assert reader.post("/login", data={"actor": "ann", "token": TOKEN}).status_code == 403
+        assert reader.post("/logout", follow_redirects=False).status_code == 303
 
     def test_a_token_without_a_store_is_a_mistake(self, pages):
         with pytest.raises(ConfigurationError, match="store"):

@@ -74,7 +74,7 @@ def main() -> None:
         if not asked.packages or name in asked.packages:
             rooms.setdefault(name, []).append(path)
             if str(path) in reached.changed:
-                print(f"{path} has changed since it was recorded: remove .mutants to record it again", flush=True)
+                print(f"{path} has changed since it was recorded (remove .mutants to record again): more tests are tried")
     every = {
         room: [mutant for path in paths for mutant in mutants_of(path, (ROOT / path).read_bytes())]
         for room, paths in rooms.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from json import dumps, loads
 from typing import Any
@@ -121,8 +122,9 @@ def plain(what: str, value: Mapping[str, Any]) -> str:
         is_plain = False
     if not is_plain:
         raise StoreError(
-            f"The {what} for a store, {value!r:.200}, is not plain JSON. It may hold None, booleans, finite numbers, texts, "
-            "lists, and mappings with texts as keys, because it must come back equal. Write tuples as lists, the rest as text."
+            f"The {what} for a store, {reprlib.repr(value):.200}, is not plain JSON. It may hold None, booleans, finite "
+            "numbers, texts, lists, and mappings with texts as keys, because it must come back equal. Write tuples as lists, "
+            "the rest as text."
         )
     return _small(what, text)
 

@@ -205,6 +205,20 @@ def test_the_database_of_another_program_is_refused_and_left_as_it_is(path, open
     assert before == path.read_bytes()
 
 
+def test_a_file_that_is_refused_is_closed_at_once(path, opened, monkeypatch):
+    path.write_bytes(b"not a database, but long enough to be looked at" * 100)
+    connect, connections = sqlite3.connect, []
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **kwargs: connections.append(connect(*args, **kwargs)) or connections[-1]
+    )
+    with pytest.raises(StoreError):
+        opened().load(KEY)
+    assert connections
+    for each in connections:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            each.execute("SELECT 1")
+
+
 @pytest.mark.parametrize(
     "content", [b"not a database, but long enough to be looked at" * 100, b"SQLite format 3\0" + b"\xff" * 8000, b"x"]
 )
