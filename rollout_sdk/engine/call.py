@@ -16,6 +16,7 @@ from rollout_sdk.engine.failing import is_failing
 from rollout_sdk.engine.steps import Invoke, Result, error_type
 from rollout_sdk.engine.tracebacks import has_come_out
 from rollout_sdk.judging import cell_of
+from rollout_sdk.judging.ingest import first_item_of
 from rollout_sdk.records import EXCLUDED_REASONS, FAILED_IF, UNMEASURED, Decision, Merged, RoutedEvent, Run, Withheld
 from rollout_sdk.records.sampling import is_drawn, rate_of
 
@@ -33,13 +34,6 @@ __all__ = ["Call", "Row", "Runs"]
 
 
 _OPERATED = ("aborted", "disabled")
-
-
-def _first_item_s(runs: Sequence[tuple[str, float, str | None, float | None]]) -> float | None:
-    """Seconds until the caller received a stream's first item; None if there was none."""
-    if not runs or (first_item_s := runs[-1][3]) is None:
-        return None
-    return first_item_s if len(runs) == 1 else sum(run[1] for run in runs[:-1]) + first_item_s
 
 
 Row: TypeAlias = Callable[[tuple[Any, ...], Mapping[str, Any], int], tuple[tuple[Any, ...], Mapping[str, Any]]]
@@ -349,7 +343,7 @@ class Call(RouteRequest):
             failed=withheld is not None or (bool(runs) and runs[0][2] is not None and not self.answered),
             duration_s=None if self.closed_early or self.unmeasured is not None else duration_s,
             time_s=self.time_ns / 1e9,
-            first_item_s=_first_item_s(runs),
+            first_item_s=first_item_of(runs),
             covariate=self.covariate,
             decision=None if evidence.most_calls is None else self.decision_id,
         )

@@ -59,8 +59,8 @@ class Shadow(Protocol):
     def submit(self, control: Any) -> None:
         """Submit the run once the control is done; `control` is the control's result."""
 
-    def end(self, end: Any, *, error: str | None = None) -> bool:
-        """End the run; return False if it has already ended."""
+    def end(self, end: Any, *, error: str | None = None) -> None:
+        """End the run, unless it has already ended."""
 
 
 class Keeper(Protocol):

@@ -136,6 +136,10 @@ def series(value, **options):
     return lambda rows: library("pandas").Series([value] * len(rows), **options)
 
 
+def own_labels(rows):
+    return series(1, index=range(900, 900 + len(rows)), name="a")(rows)
+
+
 OTHERS = {
     "another column": (frame(a=1), frame(a=1, b=2)),
     "a missing column": (frame(a=1, b=2**53 + 1), frame(a=1)),
@@ -143,6 +147,9 @@ OTHERS = {
     "another name": (series(1, name="x"), series(1, name="y")),
     "other categories": (series("a", dtype="category"), series("b", dtype="category")),
     "an index of the input's, and a counted one": (lambda rows: rows["a"] * 0, series(1, name="a")),
+    "an index of the model's own, and a counted one": (own_labels, series(1, name="a")),
+    "a counted index, and one of the model's own": (series(1, name="a"), own_labels),
+    "an index of the model's own, and the input's": (own_labels, lambda rows: rows["a"] * 0),
     "a frame and a series": (frame(a=1), series(1)),
 }
 

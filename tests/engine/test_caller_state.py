@@ -6,6 +6,8 @@ import types
 
 import pytest
 
+from rollout_sdk import Shadow, rollout
+from rollout_sdk.assignment.hashing import bucket_of, point_of
 from rollout_sdk.engine.shadows.caller_state import CallerState
 from tests.faults.models import served, shadowed
 
@@ -74,6 +76,32 @@ def test_a_torch_that_is_just_being_imported_is_a_fault_and_the_shadow_runs(monk
     assert runtime.flush(10)
     assert {("candidate", "ok"): 1} == model.rollout.status().shadows
     assert {("surroundings.torch", "AttributeError"): 1} == model.rollout.status().faults
+
+
+class Surrounds:
+    name = "surrounds"
+
+    def __init__(self):
+        self.requests = []
+
+    def rollout_surround(self, request):
+        self.requests.append(request)
+
+
+def test_a_plugin_that_surrounds_shadows_is_given_the_request_as_the_strategy_sees_it(watch):
+    surrounds, runtime = Surrounds(), watch()
+    model = rollout(
+        candidate=lambda user: user, strategy=Shadow(1.0), unit="user", effects="read", key="m", plugins=[surrounds],
+        runtime=runtime,
+    )(lambda user: user)  # fmt: skip
+    users = [f"u{number}" for number in range(4)]
+    for user in users:
+        model(user)
+    assert runtime.flush(10)
+    assert users == [request.arguments["user"] for request in surrounds.requests]
+    for request, user in zip(surrounds.requests, users, strict=True):
+        bucket = model.rollout.assign(user).bucket
+        assert (point_of(request.digest), bucket) == (request.point, bucket_of(request.digest))
 
 
 def test_a_state_that_cannot_be_entered_is_a_fault_and_what_runs_runs(umath):

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout_sdk.engine.copies.snapshot import CopyLimits, NotCopied, OneShot, Snapshot, StreamCopy
+from rollout_sdk.engine.copies.snapshot import (
+    CopyLimits,
+    NotCopied,
+    OneShot,
+    Snapshot,
+    StreamCopy,
+    Uncopied,
+    sized,
+    take_snapshot,
+)
 
 # What is copied does not depend on how busy the machine is.
 UNHURRIED = CopyLimits(copy_s=60.0)
@@ -38,6 +47,33 @@ def test_a_copy_is_equal_and_shares_nothing_that_can_change(value):
     copied = Snapshot(UNHURRIED).copy(value)
     assert value == copied
     assert not changeable(value) & changeable(copied)
+
+
+plain = st.lists(st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(), max_size=5)
+
+
+@given(plain)
+def test_what_needs_no_copy_weighs_what_copies_do(values):
+    snapshot = Snapshot(UNHURRIED)
+    for value in values:
+        assert snapshot.copy(value) is value
+    assert snapshot.bytes == sized(values)
+    for most, size in ((snapshot.bytes, snapshot.bytes), (snapshot.bytes - 1, None)):
+        assert size == sized(values, CopyLimits(copy_bytes=most))
+
+
+def test_what_needs_a_copy_is_weighed_by_copying_it():
+    assert sized(["a", [1]]) is None
+
+
+@pytest.mark.parametrize(("args", "kwargs", "where"), [
+    ((1, threading.Lock()), {}, 1), ((1,), {"a": 2, "b": threading.Lock()}, "b"), ((threading.Lock(),), {"a": 2}, 0),
+])  # fmt: skip
+def test_which_argument_was_not_copied_is_known(args, kwargs, where):
+    with pytest.raises(Uncopied) as caught:
+        take_snapshot(args, kwargs, "auto", 0, UNHURRIED)
+    assert where == caught.value.where
+    assert isinstance(caught.value.error, NotCopied)
 
 
 @dataclasses.dataclass

@@ -1,5 +1,9 @@
 """A stream falls back before its first item and never after it, and is recorded and compared as a whole."""
 
+import asyncio
+import gc
+import weakref
+
 import pytest
 
 from rollout_sdk import ABTest, Shadow, rollout
@@ -75,3 +79,44 @@ def test_a_stream_longer_than_what_is_kept_is_not_compared(watch):
     assert 3 == len(list(stream(3)))
     (event,) = runtime.shadowed()
     assert ("ok", None) == (event.end, event.comparison)
+
+
+class Prompt:
+    """Something large, which a model lets go of when it has read it."""
+
+
+def reads(prompt):
+    del prompt
+    yield from range(3)
+
+
+async def reads_async(prompt):
+    del prompt
+    for number in range(3):
+        yield number
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_once_no_fallback_is_possible_a_prompt_is_not_kept(share, runtime):
+    options = {"strategy": ABTest(share), "runtime": runtime}
+    stream = rollout(candidate=reads, key="stream", **options)(reads)
+    stream_async = rollout(candidate=reads_async, key="async", **options)(reads_async)
+
+    async def first_of_async(prompt):
+        items = stream_async(prompt)
+        return await anext(items), items
+
+    gc.disable()
+    try:
+        prompt, other = Prompt(), Prompt()
+        alive = [weakref.ref(prompt), weakref.ref(other)]
+        items = stream(prompt)
+        assert 0 == next(items)
+        with asyncio.Runner() as runner:
+            first, items_async = runner.run(first_of_async(other))
+            del prompt, other
+            assert (0, [None, None]) == (first, [each() for each in alive])
+            runner.run(items_async.aclose())
+        items.close()
+    finally:
+        gc.enable()

@@ -95,6 +95,24 @@ def test_a_round_in_which_one_of_three_may_have_nothing_left_credits_nobody():
     assert [{None: 1}] * 4 == [credited[position] for position in range(4)]
 
 
+@pytest.mark.parametrize(
+    ("orders", "k", "credited"),
+    [
+        # The others take at most two of its three items before its turn, whatever the order.
+        (("abc", "bcad", "cabd"), 4, 3),
+        # Of two free positions, the others take at most one.
+        (("abpq", "bqpc", "cpqa"), 5, 5),
+        # Its only item may be taken.
+        (("a", "bac", "cabd"), 4, 0),
+        # The others lack its last item.
+        (("ax", "bace", "cabd"), 4, 4),
+    ],
+)
+def test_a_round_in_which_each_of_three_has_an_item_at_its_turn_is_credited(orders, k, credited):
+    for page, _ in all_pages(TeamDraft(), orders, k):
+        assert credited == sum(team >= 0 for team in page.teams)
+
+
 def test_two_who_disagree_are_credited_to_the_last_item_of_the_shorter():
     credited = shares(TeamDraft(), ["abc", "de"], 5)
     assert [dict.fromkeys("AB", Fraction(1, 2))] * 4 + [{None: 1}] == [credited[position] for position in range(5)]

@@ -100,6 +100,25 @@ def test_users_of_both_models_click_alike_on_what_stands_first():
         assert 1.0 == by_position.examination[0]
 
 
+@pytest.mark.parametrize(
+    ("kind", "click", "stop"),
+    [
+        ("perfect", (0.0, 0.2, 0.4, 0.8, 1.0), (0.0, 0.0, 0.0, 0.0, 0.0)),
+        ("navigational", (0.05, 0.3, 0.5, 0.7, 0.95), (0.2, 0.3, 0.5, 0.7, 0.9)),
+        ("informational", (0.4, 0.6, 0.7, 0.8, 0.9), (0.1, 0.2, 0.3, 0.4, 0.5)),
+    ],
+)
+def test_users_click_and_stop_as_in_the_published_table(kind, click, stop):
+    """Hofmann et al. (TOIS 2013) for five grades; higher grades count as the highest."""
+    users = getattr(CascadeClicks, kind)()
+    for grade in range(7):
+        at = min(grade, 4)
+        # The value of the second position tells whether it was clicked after the first.
+        totals = users.totals([grade, 4], [1, 10])
+        assert totals.get(1, 0.0) + totals.get(11, 0.0) == pytest.approx(click[at])
+        assert totals.get(11, 0.0) == pytest.approx(click[at] * (1 - stop[at]) * click[4])
+
+
 def test_the_deeper_the_less_it_is_looked_at():
     assert (1 / 2, 1 / 100) == tuple(PositionClicks.navigational().examination[at] for at in (1, 99))
     assert (1 / 2, 1 / 10) == tuple(PositionClicks.informational().examination[at] for at in (3, 99))

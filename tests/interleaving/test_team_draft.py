@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout_sdk import ConfigurationError, UnknownItemError
-from rollout_sdk.interleaving import TeamDraft
+from rollout_sdk.interleaving import Interleaved, TeamDraft
 from rollout_sdk.interleaving.pages import read_page
 
 rankings = st.lists(st.integers(0, 15), max_size=12)
@@ -216,3 +216,11 @@ def test_a_recorded_list_that_cannot_credit_its_clicks_is_none(items, teams):
     rankers = ["control", "v2"]
     assert {"control": 0.0, "v2": 1.0} == read_page(["a", "b"], rankers, ["control", "v2"], None).credit({"b": 1.0})
     assert read_page(items, rankers, teams, None) is None
+
+
+@pytest.mark.parametrize("teams", [[0], [0, 1, 0]])
+def test_a_list_with_a_team_too_few_or_too_many_is_refused_and_not_cut(teams):
+    table = TeamDraft(neutral="off").merge({"control": "ab", "v2": "ba"}, seed=0).as_dict()
+    assert 2 == len(Interleaved.from_dict(table).slots)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        Interleaved.from_dict({**table, "teams": teams}).slots

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rollout_sdk import ABTest, Runtime, rollout
 from rollout_sdk.journal import read_journal
 from rollout_sdk.journal.following import Following
+from rollout_sdk.journal.parts import Part
 
 
 def line(number):
@@ -100,6 +101,17 @@ def test_damage_is_counted_and_goes_on(tmp_path, file):
     assert following.skipped["damaged"] == 1
 
 
+def test_missing_facts_are_summed_and_are_never_fewer_than_none(tmp_path, file):
+    following = Following(tmp_path)
+    assert (0, 0, 0) == (following.lost, following.sampled, following.bytes)
+    for counts, lost, sampled in [([(3, 1)], 3, 1), ([(4, None), (2, 9)], 9, 3), ([(-5, -5)], 9, 3)]:
+        with file.open("a") as more:
+            for count, drawn_out in counts:
+                more.write(json.dumps({"v": 1, "event": "lost", "t": 1.0, "count": count, "sampled": drawn_out}) + "\n")
+        assert len(counts) == len(list(following))
+        assert (lost, sampled, file.stat().st_size) == (following.lost, following.sampled, following.bytes)
+
+
 def test_megabytes_without_an_end_stop_nothing(tmp_path, file):
     file.write_text("x" * 9_000_000 + "\n" + line(1))
     following = Following(tmp_path)
@@ -140,3 +152,18 @@ def test_what_was_compacted_is_read_once(tmp_path):
     after = Following(tmp_path)
     assert sum(record["event"] == "decision" for record in after) == seen == 100
     assert list(before) == list(after) == []
+
+
+def test_a_compressed_part_that_is_compacted_later_is_not_read_again(tmp_path):
+    pytest.importorskip("duckdb", reason="compacting needs the extra [analysis]")
+    from rollout_sdk.analysis.compact import compact
+
+    name = Part("host", 1, "a", 0).name
+    with gzip.open(tmp_path / f"{name}.gz", "wt") as packed:
+        packed.write(line(1) + line(2))
+    following = Following(tmp_path)
+    assert values(following) == [1, 2]
+    compact(tmp_path)
+    assert list(read_journal(tmp_path).compacted) == [name]
+    assert values(following) == []
+    assert values(Following(tmp_path)) == [1, 2]

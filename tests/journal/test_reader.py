@@ -171,6 +171,25 @@ def test_a_line_that_another_program_has_written_anew_is_read(before, after, tmp
     assert ([DECISION], {}) == (list(found), found.skipped)
 
 
+@pytest.mark.parametrize(
+    ("last", "skipped", "cut", "damaged"),
+    [
+        (json.dumps(DECISION).encode()[:40], {"damaged": 2}, 1, 1),
+        (json.dumps(DECISION).encode()[:40] + b"\n", {"damaged": 2}, 0, 2),
+        (json.dumps(DECISION).encode(), {"damaged": 1}, 0, 1),
+        (b'{"event":"dance","v":1}', {"damaged": 1, "unknown event": 1}, 0, 2),
+        (json.dumps({**DECISION, "v": SCHEMA + 1}).encode(), {"damaged": 1, "schema": 1}, 0, 2),
+    ],
+)
+def test_only_a_last_line_without_its_end_is_cut_and_is_not_counted_as_damaged(last, skipped, cut, damaged, tmp_path):
+    found = read_journal(tmp_path)
+    assert (0, 0, 0, 0, 0) == (found.lines, found.cut, found.bytes, found.repeated, found.damaged)
+    (tmp_path / "events-a.jsonl").write_bytes(json.dumps(DECISION).encode() + b"\nx\n" + last)
+    list(found)
+    assert (skipped, cut, damaged) == (found.skipped, found.cut, found.damaged)
+    assert (tmp_path / "events-a.jsonl").stat().st_size == found.bytes
+
+
 def test_blank_lines_are_nothing(tmp_path):
     found = journal(tmp_path, b"", b"  \t", DECISION, b"")
     assert ([DECISION], 1, {}) == (list(found), found.lines, found.skipped)

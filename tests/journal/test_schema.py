@@ -248,6 +248,40 @@ def test_a_mismatch_and_a_zero_are_written_and_what_is_empty_is_not():
     assert {"wait_s", "error", "difference", "unit", "excluded"}.isdisjoint(record)
 
 
+DECISION = Decision("control", id="d", rollout="r", strategy="s", phase="p")
+
+
+@pytest.mark.parametrize(
+    ("event", "names"),
+    [
+        (RoutedEvent(DECISION, "control", ()), ["rate"]),
+        (ShadowedEvent(DECISION, "v", "ok"), ["rate"]),
+        (RecordedEvent("r", "click", 1.0, 2.0, decision_id="d"), ["rate", "call_rate"]),
+    ],
+)
+def test_a_line_of_all_calls_has_no_rate_and_one_of_a_part_has(event, names):
+    assert {"rate", "call_rate"}.isdisjoint(json.loads(as_line(event)))
+    part = json.loads(as_line(evolve(event, **dict.fromkeys(names, 0.5))))
+    assert [0.5] * len(names) == [part[name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("event", "names"),
+    [
+        ("rollout", "rollout strategy control phase"),
+        ("decision", "t rollout id strategy phase variant served reason bucket"),
+        ("rows", "rollout like kind ids buckets"),
+        ("shadow", "rollout id phase variant end"),
+        ("outcome", "t rollout metric value"),
+        ("breaker", "rollout variant action failures runs"),
+        ("lost", "count"),
+        ("transition", "rollout action to_phase"),
+    ],
+)
+def test_what_no_line_of_an_event_can_do_without_is_required(event, names):
+    assert names.split() == [name for name, field in FIELDS[event].items() if field.required]
+
+
 @pytest.mark.parametrize("event", [object(), None, {"event": "decision"}])
 def test_what_is_no_event_has_no_line(event):
     with pytest.raises(TypeError, match="is not an event"):

@@ -8,7 +8,8 @@ from attrs import evolve
 
 from rollout_sdk import ABTest, Canary, Runtime, rollout
 from rollout_sdk.journal import JournalSink, JournalWriter, read_journal
-from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, TransitionedEvent
+from rollout_sdk.journal.sink import Lines
+from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, RoutedRows, TransitionedEvent
 
 EVENT = RoutedEvent(Decision("control", id="d", rollout="r", strategy="s", phase="p"), "control", ())
 ABOUT = {"rollout": "r", "strategy": "s", "control": "control", "phase": "p", "shares": {"control": 1.0}, "fingerprint": "f"}
@@ -103,6 +104,39 @@ def test_what_could_not_be_written_is_told_when_writing_goes_on_even_if_nothing_
     sink([], 1)
     sink([], 1)
     assert [7] == counts(tmp_path)
+
+
+ROWS = RoutedRows((EVENT,), (0, 0, 0), ("a", "b", "c"), (0, 1, 2), (None, None, None))
+
+
+class Calls(Lines):
+    """Three calls with a line each."""
+
+    journal_key, journal_fingerprint, weight = "r", "f", 3
+
+    def lines(self):
+        return [b'{"event":"lost","v":1,"count":0}'] * 3
+
+
+@pytest.mark.parametrize("first", [ROWS, Calls(), EVENT], ids=["three in one line", "three lines", "one"])
+@pytest.mark.parametrize(("last", "missing"), [(EVENT, 1), (ROWS, 3), (Calls(), 1)], ids=["one", "three in one", "three lines"])
+def test_of_a_write_that_breaks_off_in_its_last_line_the_facts_of_that_line_are_missing(
+    sink, tmp_path, monkeypatch, first, last, missing
+):
+    write = os.write
+    left = []
+
+    def short(file, data):
+        left.append(len(data))
+        return write(file, data[:-5]) if len(left) == 1 else fail()
+
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", short)
+    with pytest.raises(OSError, match="no space"):
+        sink([first, last], 0)
+    assert missing == sink.unwritten
+    monkeypatch.setattr("rollout_sdk.journal.writer.write", write)
+    sink([EVENT], 0)
+    assert missing == sum(counts(tmp_path))
 
 
 def test_where_no_file_can_be_opened_all_is_missing(tmp_path, faults, monkeypatch):

@@ -134,6 +134,14 @@ def test_pairs_that_could_not_be_compared_hold_the_step():
     assert shadows.verdict().outcome == "INSUFFICIENT_DATA"
 
 
+@pytest.mark.parametrize(("missed", "lacking"), [(10, False), (11, True)])
+def test_exactly_nineteen_of_twenty_pairs_must_be_compared(missed, lacking):
+    shadows = Shadows(mismatch()).pairs(190)
+    for _ in range(missed):
+        shadows.pair(None)
+    assert lacking == ("of the pairs could be compared" in shadows.finding().reason)
+
+
 def test_errors_are_errors_and_no_mismatches():
     shadows = Shadows(mismatch()).pairs(10)
     shadows.pair(None, end="error", error="ValueError")

@@ -113,6 +113,19 @@ def test_the_same_metric_twice_in_one_decision_is_a_duplicate_and_another_metric
     assert {"counted": 2} == dict(evidence.outcomes)
 
 
+def test_outcomes_of_arms_without_calls_are_taken_for_a_hundred_arms_and_no_more():
+    """A process that only records outcomes has seen no call; what a client makes up must not fill its memory."""
+    evidence = empty()
+    for number in range(150):
+        for decision in ("d", "e"):
+            outcome(evidence, decision=f"{decision}{number}", phase_name=f"{number}:5%")
+    assert {"counted": 200, "unknown": 100} == dict(evidence.outcomes)
+    assert 100 == len(evidence.phases)
+    evidence.add_call("149:5%", "v2", {"v2": 1.0}, 1, 3, failed=False, duration_s=0.1, time_s=1000.0)
+    outcome(evidence, decision="known", phase_name="149:5%")
+    assert 201 == evidence.outcomes["counted"]
+
+
 def test_what_nobody_judges_is_passed_over():
     evidence = empty()
     outcome(evidence, metric="mood")

@@ -88,6 +88,16 @@ def test_nothing_is_concluded_before_a_hundred_labels():
     assert (finding.outcome, "of at least 100 pairs" in finding.reason) == ("INSUFFICIENT_DATA", True)
 
 
+def test_a_hundred_labels_of_a_few_units_are_not_enough():
+    pairs = Pairs(Guardrail("judge.preference", margin=0.05, audit=1.0))
+    for number in range(300):
+        pairs.say(0.9, source="human", decision=f"d{number}", bucket=number % 30)
+    finding = pairs.finding()
+    assert (300, False) == (finding.numbers["people"], finding.numbers["enough"])
+    assert "INSUFFICIENT_DATA" == finding.outcome
+    assert f"labels of people count for {finding.numbers['effective_units']:.0f} of at least 100 units" in finding.reason
+
+
 def test_labels_of_pairs_that_were_not_drawn_do_not_count():
     """Somebody labels only what looks bad."""
     pairs = Pairs(NOT_WORSE)

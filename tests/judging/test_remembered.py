@@ -1,5 +1,6 @@
 """The names seen last are remembered, in memory that does not grow with those that came before."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,16 @@ def test_it_is_a_set_until_it_is_full(numbers):
         assert (number in remembered) == (hash(number) in known)
         remembered.add(number)
         known.add(hash(number))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 64, 2**18, 2**32, 2**32 + 1])
+def test_names_whose_hashes_look_alike_are_found_and_told_apart(step):
+    remembered = Remembered(1_000)
+    for number in range(1, 500):
+        assert number * step not in remembered
+        remembered.add(number * step)
+    assert all(number * step in remembered for number in range(1, 500))
+    assert -3 not in remembered
 
 
 def test_what_came_again_takes_no_room():

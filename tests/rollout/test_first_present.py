@@ -4,6 +4,7 @@ import numpy
 import pytest
 
 from rollout_sdk import ABTest, ConfigurationError, MissingUnitError, rollout
+from rollout_sdk.engine.first_present import FirstPresent
 
 UNIT = ("user_id", "device_id")
 
@@ -132,6 +133,16 @@ def test_lists_of_units_of_different_lengths_are_a_fault_and_the_control_serves(
     )(lambda texts, users, devices: ["control"] * len(texts))
     assert model(["a", "b"], ["u-1", "u-2"], ["d-1"]) == ["control", "control"]
     assert model.rollout.status().faults == {("unit", "ValueError"): 1}
+
+
+def test_how_many_units_the_lists_have_is_said_where_they_differ():
+    getters = {name: lambda args, _, at=at: args[at] for at, name in enumerate(("users", "devices", "mails"))}
+    unit = FirstPresent(getters, by_row=True)
+    for lists, said in (((["u"] * 2, ["d"], None), "1 and 2"), ((["u"] * 3, ["d"] * 2, ["m"]), "1 and 2 and 3")):
+        with pytest.raises(ValueError, match=f"^lists of units of {said} rows$"):
+            unit(lists, {})
+    assert ["u-1", "d-2"] == unit((["u-1", None], ["d-1", "d-2"], "m"), {})
+    assert {"users": 1, "devices": 1} == unit.seen
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import time
 from uuid import UUID
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,8 @@ from rollout_sdk import ABTest, Canary, ConfigurationError, Gate, Layer, Outcome
 from rollout_sdk.analysis import summarise
 from rollout_sdk.analysis.replay import replay
 from rollout_sdk.plan import Criteria
+from rollout_sdk.recording.outcome_checks import odd_time
+from rollout_sdk.records import RecordedEvent
 from rollout_sdk.runtime import registry as module
 
 KEY = b"k" * 16
@@ -161,6 +164,24 @@ def test_an_odd_time_is_noted_and_counts(tmp_path, ahead_s, words):
     assert ([words] if words else []) == [words for note in notes if words in note]
     runtime.close(5.0)
     assert sums(tmp_path)[1] >= 1
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "after_s", "words"),
+    [
+        (60.0, 60.0, None),
+        (60.5, 60.5, "ahead of this machine's clock"),
+        (-100.0, -60.0, None),
+        (-100.0, -60.5, "before their decision"),
+        (60.5, -60.5, "ahead of this machine's clock"),
+    ],
+)
+def test_times_may_be_off_by_a_minute(ahead_s, after_s, words):
+    now_s = 1_700_000_000.0
+    event = RecordedEvent("r", "buy", 1.0, now_s + ahead_s, decision_id="d", decided_s=now_s + ahead_s - after_s)
+    strange = odd_time(event, now_s)
+    assert strange is None if words is None else words in strange
+    assert odd_time(evolve(event, decided_s=None), now_s) == (strange if ahead_s > 60 else None)
 
 
 # Where it goes -------------------------------------------------------------------------------------------------------------

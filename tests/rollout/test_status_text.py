@@ -2,7 +2,7 @@
 
 from attrs import evolve
 
-from rollout_sdk import RolloutStatus
+from rollout_sdk import RolloutStatus, Verdict
 
 PLAIN = RolloutStatus(
     key="shop.rank", strategy="canary", status="running", phase="1:5%", revision=1,
@@ -61,6 +61,14 @@ def test_counts_are_said_by_what_was_counted():
         "fault journal OSError: 5", "not analysed, override: 6", "unit from user_id: 7", "unit from device_id: 8",
         "breaker of v2 is open", "no candidate runs here: a flag holds it", "note: read once", "lost facts: 9,000",
     ]  # fmt: skip
+
+
+def test_the_last_verdict_stands_at_the_end():
+    about = {"rollout": "shop.rank", "outcome": "INCONCLUSIVE", "reason": "too few calls.", "phase": "1:5%"}
+    verdict = Verdict(**about, revision=1, time_s=1e9, units={}, outcomes={})
+    lines = said(lost=1, verdict=verdict)
+    assert ["  lost facts: 1", *(f"  {line}" for line in str(verdict).splitlines())] == lines[3:]
+    assert "INCONCLUSIVE" in lines[4]
 
 
 def test_shadows_are_compared_with_the_control():

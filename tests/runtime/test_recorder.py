@@ -1,6 +1,7 @@
 """The recorder: what goes in comes out or is counted, nobody waits, and nothing ends its thread."""
 
 import asyncio
+import sys
 import threading
 import time
 
@@ -170,6 +171,60 @@ def test_where_no_thread_is_to_be_had_facts_wait_for_the_next_one(sink, monkeypa
     sink.recorder.put(2)
     assert sink.recorder.flush(5.0)
     assert ([1, 2], 0) == (sink.facts, sink.recorder.dropped)
+
+
+def test_flushing_starts_the_thread_that_could_not_be_started_before(sink, monkeypatch):
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rollout_sdk.concurrency.threads.start_thread", refuse)
+        sink.recorder.put(1)
+    assert sink.recorder.flush(5.0)
+    assert [1] == sink.facts
+
+
+def test_callers_wake_the_thread_after_a_rest_and_not_for_every_fact():
+    """Waking it costs a caller more than all else; while facts come, it looks by itself."""
+    woken, facts = [], []
+
+    class Counting(Recorder):
+        def _wake(self):
+            woken.append(len(facts))
+            super()._wake()
+
+    recorder = Counting(facts.extend, failed=lambda *_: None, tick=lambda: None)
+    for number in range(30):
+        recorder.put(number)
+        wait_for(lambda number=number: len(facts) == number + 1)
+    # Where the machine is busy, it may rest once or twice.
+    assert 1 <= len(woken) < 10
+    wait_for(lambda: recorder._rests)
+    before = len(woken)
+    recorder.put(30)
+    assert before + 1 == len(woken)
+    assert recorder.flush(5.0)
+    recorder.close(1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a fork that Python does not hear of")
+def test_flushing_first_in_a_child_that_was_forked_unnoticed_has_nothing_to_wait_for(run_python):
+    result = run_python("""
+        import ctypes, os, time
+        from rollout_sdk.recording.recorder import Recorder
+        facts = []
+        recorder = Recorder(facts.extend, failed=lambda *_: None, tick=lambda: None, gather_s=30.0)
+        for number in range(3):
+            recorder.put(number)
+            while not facts:
+                time.sleep(0.001)
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            os._exit(0 if recorder.flush(5.0) and facts == [0] else 1)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(code, recorder.flush(5.0), facts)
+    """)
+    assert ("0 True [0, 1, 2]\n", "") == (result.stdout, result.stderr)
 
 
 def test_flushing_in_the_recorders_own_thread_does_not_wait_for_itself(make):

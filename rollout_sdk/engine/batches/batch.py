@@ -71,12 +71,12 @@ class ShadowRows(ShadowRun):
         """A call for each row, as it is now, or was when the run ended."""
         return self.rows.at(self.indices) if self._calls is None else self._calls
 
-    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
+    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> None:
         """End the run and report it for each row."""
         # Built once, and before the run is claimed, so that code that waits for the runs waits for this, too.
         if self._calls is None:
             self._calls = list(self.calls)
-        return super().end(end, result, error=error)
+        super().end(end, result, error=error)
 
     def comparisons(self, result: Result) -> Sequence[Comparison | None]:
         """Return a comparison for each row, or None for rows without one."""

@@ -186,11 +186,8 @@ def _span(value: Any, numpy: Any) -> Any:
     low, high = sum(min(0, end) for end in ends), sum(max(0, end) for end in ends) + value.itemsize
     memory = numpy.empty(high - low, numpy.uint8)
     twin = numpy.ndarray(value.shape, value.dtype, memory, -low, value.strides)
-    if 0 in value.strides:
-        # One memory cell is visible at many positions, all of which write the same value.
-        numpy.copyto(twin, value)
-    else:
-        twin[...] = value
+    # One memory cell may be visible at many positions, all of which write the same value.
+    numpy.copyto(twin, value)
     return twin
 
 

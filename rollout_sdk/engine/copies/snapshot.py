@@ -74,7 +74,6 @@ class Uncopied(Exception):  # noqa: N818 - a reason to skip a shadow, not a faul
 
     def __init__(self, error: BaseException, where: int | str) -> None:
         """See the attributes."""
-        super().__init__(error, where)
         self.error = error
         self.where = where
 

@@ -85,7 +85,7 @@ class _Noted:
     def _first(self) -> None:
         self.result.started = True
         call = self.call
-        if call is not None and self.step.gate is not None:
+        if call is not None:
             # There is no fallback after the first item.
             call.args, call.kwargs = (), LET_GO
         self.result.first_item_s = perf_counter() - self.began

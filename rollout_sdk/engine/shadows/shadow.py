@@ -116,9 +116,11 @@ class ShadowRun:
         rollout, breaker = self.rollout, self._breaker
         try:
             if breaker is not None and breaker.ticket is None and not breaker.would_admit():
-                return not self.end("dropped_open")
+                self.end("dropped_open")
+                return False
             if rollout.background.is_full(self):
-                return not self.end("dropped_full")
+                self.end("dropped_full")
+                return False
             self.args, self.kwargs, self.size = take_snapshot(args, kwargs, rollout.isolate, rollout.shared, rollout.limits)
             # Copied before the control runs: a candidate in its place would not see the variables that it sets.
             self.context = rollout.hidden.out_of(own_context())
@@ -126,12 +128,14 @@ class ShadowRun:
                 self.caller_state = CallerState(rollout.surround, lambda: self.request, rollout.failed)
         except Uncopied as why:
             cause = str(why.error) if isinstance(why.error, NotCopied) else error_type(why.error)
-            return not self.end("dropped_snapshot", error=f"{cause}{self._named(why.where)}")
+            self.end("dropped_snapshot", error=f"{cause}{self._named(why.where)}")
+            return False
         except BaseException as error:
             if not is_fault(error):
                 raise
             rollout.failed("engine.shadow", error)
-            return not self.end("dropped_start", error=error_type(error))
+            self.end("dropped_start", error=error_type(error))
+            return False
         return True
 
     def _named(self, where: int | str) -> str:
@@ -197,7 +201,8 @@ class ShadowRun:
         if self._breaker is not None:
             self._ticket = self._breaker.admit()
             if self._ticket is None:
-                return not self.end("dropped_open")
+                self.end("dropped_open")
+                return False
         return True
 
     def _run(self) -> Result:
@@ -367,8 +372,8 @@ class ShadowRun:
             return False
         return True
 
-    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> bool:
-        """End the run and report it; return False if it had already ended.
+    def end(self, end: ShadowEnd, result: Result | None = None, *, error: str | None = None) -> None:
+        """End the run and report it, unless it has already ended.
 
         A result is compared first; a concurrent timeout ends the run with the result, but without the comparison.
         """
@@ -385,7 +390,7 @@ class ShadowRun:
             except BaseException as fault:
                 self.rollout.failed("engine.compare", fault)
         if not self.claim():
-            return False
+            return
         ran = self._result
         if ran is not None:
             end, error = ("ok", None) if ran.error is None else ("error", error_type(ran.error))
@@ -418,7 +423,6 @@ class ShadowRun:
         self.args, self.kwargs, self.context, self.caller_state = (), {}, None, None
         self.counterpart.forget()
         self._result = None
-        return True
 
 
 def prepared(
@@ -444,9 +448,9 @@ def prepared(
     return ready
 
 
-def finish(run: ShadowRun, result: Result) -> bool:
+def finish(run: ShadowRun, result: Result) -> None:
     """End a run that has returned."""
-    return run.end("ok" if result.error is None else "error", result)
+    run.end("ok" if result.error is None else "error", result)
 
 
 def break_off(run: ShadowRun, error: BaseException) -> None:

@@ -44,8 +44,8 @@ class Run(Protocol):
     def submit(self, control: Any) -> None:
         """Submit the run."""
 
-    def end(self, end: Any, *, error: str | None = None) -> bool:
-        """End the run; return False if it has already ended."""
+    def end(self, end: Any, *, error: str | None = None) -> None:
+        """End the run, unless it has already ended."""
 
     def end_late_span(self) -> None:
         """End the span of an abandoned run."""

@@ -128,8 +128,11 @@ class Judged(Metric):
             return "PASS", f"the answers of {candidate} are significantly {than}: {about}."
         if weight.is_futile:
             return "FUTILE", f"the answers of {candidate} are better by significantly less than {numbers['mde']:g}: {about}."
-        if not numbers["enough"]:
+        if numbers["people"] < MIN_UNITS:
             return "INSUFFICIENT_DATA", f"people have labelled {numbers['people']:,.0f} of at least {MIN_UNITS} pairs: {about}."
+        if not numbers["enough"]:
+            few = f"{numbers['effective_units']:,.0f} of at least {MIN_UNITS} units"
+            return "INSUFFICIENT_DATA", f"the {numbers['people']:,.0f} labels of people count for {few}: {about}."
         return "INCONCLUSIVE", f"the preference for {candidate} is not yet certain enough: {about}."
 
     def _arithmetic(self, numbers: Mapping[str, Any], weight: Weight) -> str:
