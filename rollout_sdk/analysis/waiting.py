@@ -252,7 +252,7 @@ def _crossed(means: Sequence[float], limits: Sequence[tuple[int, int]]) -> list[
 
 
 def _furthest(mean: float) -> int:
-    """A count that is never reached: where nearly every call of the control has the event, any count of the candidate passes."""
+    """A count that is never reached: of events that nearly every call of the control has, any number may pass."""
     return MIN_EVENTS + math.ceil(mean + _NEVER * math.sqrt(mean))
 
 
