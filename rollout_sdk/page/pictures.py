@@ -62,7 +62,11 @@ def _forests(verdict: RolloutVerdict) -> Iterator[Chart]:
             "Candidate against control",
             [
                 Effect(
-                    _named(each, verdict), each.relative, _end(each.relative_low, -1), _end(each.relative_high, 1), *_word(each)
+                    _named(each, verdict),
+                    each.relative,
+                    _end(each.relative_low, -math.inf),
+                    _end(each.relative_high, math.inf),
+                    *_word(each),
                 )
                 for each in relative[:_MOST_METRICS]
             ],
@@ -77,7 +81,7 @@ def _forests(verdict: RolloutVerdict) -> Iterator[Chart]:
         yield forest(
             {"share": "Difference of shares", "preference": "Preference"}.get(unit, "Difference in the metric's own unit"),
             [
-                Effect(_named(each, verdict), each.estimate, _end(each.low, -1), _end(each.high, 1), *_word(each))
+                Effect(_named(each, verdict), each.estimate, _end(each.low, -math.inf), _end(each.high, math.inf), *_word(each))
                 for each in mine
             ],
             written=_points if unit in ("share", "preference") else _plain,
@@ -106,9 +110,9 @@ def _segment(each: SegmentDifference) -> Effect:
     return Effect(name, each.estimate, each.low, each.high, differing(each), "bad" if each.is_worse else "good")
 
 
-def _end(value: float | None, sign: int) -> float:
+def _end(value: float | None, unknown: float) -> float:
     """The end of an interval; what is not known has no bound."""
-    return sign * math.inf if value is None else value
+    return unknown if value is None else value
 
 
 def _courses(verdict: RolloutVerdict) -> Iterator[Chart]:
@@ -117,7 +121,7 @@ def _courses(verdict: RolloutVerdict) -> Iterator[Chart]:
     drawn = 0
     for each in sorted(decisive, key=lambda one: one.kind != "gate"):
         points = [
-            Interval(point.time_s, _end(point.low, -1), point.estimate, _end(point.high, 1))
+            Interval(point.time_s, _end(point.low, -math.inf), point.estimate, _end(point.high, math.inf))
             for point in each.course
             if point.estimate is not None
         ]
@@ -273,8 +277,8 @@ def _preferences(report: RolloutReport) -> Iterator[Chart]:
             Effect(
                 f"{each.metric} · {each.candidate}",
                 each.preference.mean,
-                _end(each.preference.low, -1),
-                _end(each.preference.high, 1),
+                _end(each.preference.low, -math.inf),
+                _end(each.preference.high, math.inf),
             )
             for each in phase.preferences
         ]
