@@ -26,7 +26,8 @@ def test_a_verdict_is_read_as_it_was_written():
     "changed",
     [
         {"phase": "25%"}, {"phase": ""}, {"phase": None}, {"phase": 3}, {"time_s": "soon"}, {"time_s": None},
-        {"units": 7}, {"findings": [7]}, {"findings": None}, {"passed": 7}, {"outcomes": "x"}, {"revision": None}, {"revision": "7"},
+        {"units": 7}, {"findings": [7]}, {"findings": None}, {"passed": 7}, {"outcomes": "x"},
+        {"revision": None}, {"revision": "7"},
     ],
     ids=str,
 )  # fmt: skip
