@@ -117,7 +117,7 @@ def _joined(pieces: Iterable[_Piece]) -> list[_Piece]:
     for low, high in sorted(pieces):
         if joined and low <= joined[-1][1]:
             joined[-1] = joined[-1][0], max(high, joined[-1][1])
-        elif low < high:
+        else:
             joined.append((low, high))
     return joined
 
