@@ -93,3 +93,37 @@ def test_a_forecast_waits_for_a_hundred_units_in_both_arms(criterion, names, arm
         traffic = Traffic(units_per_day=units / min(arms), error_rate=0.9, slow_rate=0.9, means={"score": (1.0, 1.0)})
         numbers = metric_of(criterion).expected(traffic, arms, 1.0, None)
         assert dict.fromkeys(names, enough) == {name: numbers[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("criterion", "worse", "value"), [(ERRORS, 2.0, 0.04), (ERRORS, None, 0.02), (SLOW, 0.03, 0.05), (SLOW, None, 0.02)]
+)
+def test_a_forecast_expects_what_its_traffic_says(criterion, worse, value):
+    from rollout_sdk.judging.metrics import metric_of
+
+    traffic = Traffic(units_per_day=1000, calls_per_unit=3.0, error_rate=0.02, slow_rate=0.02)
+    numbers = metric_of(criterion).expected(traffic, (0.75, 0.25), 4.0, worse)
+    assert (0.02, value, value - 0.02) == pytest.approx((numbers["control"], numbers["value"], numbers["estimate"]))
+    # Calls of a unit may be alike: the precision is that of the units.
+    error = math.sqrt(0.02 * 0.98 / 3000 + value * (1 - value) / 1000)
+    assert error == pytest.approx(numbers["std_error"])
+    if criterion is ERRORS:
+        assert [[1000 * value, 3000 * 0.02, 0.25]] == [pytest.approx(each) for each in numbers["strata"]]
+        assert (1000 * value, 1000) == (numbers["floor_events"], numbers["floor_units"])
+    else:
+        assert (1000 * value, 1000) == (numbers["events"], numbers["units"])
+
+
+def test_repeated_errors_of_a_unit_are_charged_to_the_candidate():
+    seen = Seen(ERRORS).both(100).call("control", 5, failed=True)
+    assert [1.0] == seen.numbers("error_rate")["firsts"]
+    seen.call("v2", 4, failed=True, cell=7, bucket=3)
+    assert [0.25] == seen.numbers("error_rate")["firsts"]
+
+
+@pytest.mark.parametrize(("criterion", "worse"), [(ERRORS, 4.0), (SLOW, 0.7)])
+def test_a_forecast_of_a_candidate_that_always_fails_is_of_no_more_than_all_calls(criterion, worse):
+    from rollout_sdk.judging.metrics import metric_of
+
+    traffic = Traffic(units_per_day=1000, error_rate=0.5, slow_rate=0.5)
+    assert 1.0 == metric_of(criterion).expected(traffic, (0.5, 0.5), 1.0, worse)["value"]

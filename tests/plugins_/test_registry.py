@@ -6,8 +6,8 @@ from importlib import metadata
 
 import pytest
 
-from rollout_sdk import Decision, UnknownStrategyError, hookimpl
-from rollout_sdk.plugins.discovery import make_strategy
+from rollout_sdk import Decision, PluginError, UnknownStrategyError, hookimpl
+from rollout_sdk.plugins.discovery import load_named, make_strategy
 from rollout_sdk.plugins.manager import PluginSet
 
 
@@ -67,6 +67,19 @@ class Always:
 def rollout_strategies():
     return {"always": Always}
 """
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"),
+    [("ImportError", PluginError), ("SystemExit(3)", PluginError), ("KeyboardInterrupt", KeyboardInterrupt)],
+)
+def test_a_plugin_that_cannot_be_imported_is_an_error_and_ctrl_c_is_the_users(monkeypatch, tmp_path, error, seen):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ends_early.py").write_text(f"raise {error}")
+    entry = metadata.EntryPoint("ends", "ends_early", "rollout_sdk")
+    monkeypatch.setattr(metadata, "entry_points", lambda **_: [entry])
+    with pytest.raises(seen):
+        load_named("ends")
 
 
 def test_a_distribution_that_cannot_be_read_spoils_no_other(monkeypatch, tmp_path):

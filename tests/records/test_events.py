@@ -63,3 +63,17 @@ def test_the_name_of_an_outcome_is_one_for_all_processes_and_versions():
     assert len(names) == len(set(names))
     assert all(re.fullmatch("[0-9a-f]{16}", name) for name in names)
     assert OUTCOME.name == evolve(OUTCOME, time_s=OUTCOME.time_s + 1e-7).name
+
+
+def test_two_events_a_millisecond_apart_are_two_and_what_is_sent_again_is_one():
+    others = [
+        evolve(OUTCOME, value=2.0), evolve(OUTCOME, metric="buy"), evolve(OUTCOME, rollout="other"),
+        evolve(OUTCOME, event_id="e"),
+        evolve(OUTCOME, time_s=OUTCOME.time_s + 0.001), evolve(OUTCOME, item="i"), evolve(OUTCOME, position=0),
+        evolve(OUTCOME, decision_id="e"), evolve(OUTCOME, decision_id=None, unit="u"),
+    ]  # fmt: skip
+    assert 10 == len({OUTCOME.identity, *(each.identity for each in others)})
+    # A journal has microseconds, and the unit may have had another decision since.
+    assert OUTCOME.identity == evolve(OUTCOME, time_s=OUTCOME.time_s + 1e-7, unit="u", phase="1:5%").identity
+    named = evolve(OUTCOME, event_id="e")
+    assert named.identity == evolve(named, value=2.0, time_s=1.0, decision_id="another").identity
