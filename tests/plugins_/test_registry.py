@@ -40,6 +40,25 @@ def test_a_hook_of_others_is_benched_and_one_of_the_sdk_is_not(plugins, failures
     assert calls == len(called) == Counter(failures)["p.rollout_route", "ValueError"]
 
 
+@pytest.mark.parametrize(
+    ("ends", "calls"),
+    [("xxx.....", 3), (".xxx....", 4), ("....xxx.", 7), ("x.xxx...", 5), ("xx.xx.xx", 8), ("........", 8)],
+)
+def test_three_failures_in_a_row_bench_a_hook_whatever_came_before(plugins, ends, calls):
+    called = []
+
+    class Sometimes:
+        def rollout_route(self, request):
+            called.append(ends[len(called)])
+            if called[-1] == "x":
+                raise ValueError
+
+    route = plugins(Sometimes()).first("rollout_route")
+    for _ in ends:
+        route("request")
+    assert calls == len(called)
+
+
 def test_a_marked_function_of_another_name_is_the_hook_that_it_names(plugins):
     class Renamed:
         @hookimpl(specname="rollout_routed")
