@@ -1,125 +1,94 @@
-"""What a page and a notebook show of a report: each part where it is known, and nothing where it is not."""
+"""A page as a whole: headings in order, what is cut so that it can be read, and what a keyboard reaches."""
 
 import re
+from itertools import pairwise
 
-import pytest
 from attrs import evolve
 
-from rollout_sdk.analysis.phase_report import Latency
 from rollout_sdk.analysis.segments import SegmentDifference
+from rollout_sdk.analysis.verdict import Point, ServingProcess
 from rollout_sdk.journal import KeptPair
 from rollout_sdk.page import as_html
 from rollout_sdk.page.notebook import html
 from rollout_sdk.page.pictures import pictures
+from rollout_sdk.page.report import cards
+from rollout_sdk.page.rollout import rollout_page
+
+START_S = 1_700_000_000.0
 
 
 def page(seen, *rollouts, **options):
-    return as_html(evolve(seen[0], rollouts=tuple(rollouts)), **options)
+    return as_html(evolve(seen, rollouts=tuple(rollouts)), **options)
 
 
-def drawn(report, **verdict):
-    """The pictures' titles, and what they say."""
-    return {each.title: each.says for each in pictures(report, evolve(report.verdict, **verdict))}
+def headings(text):
+    return re.findall(r"<h(\d)[^>]*>(.*?)</h\d>", text)
 
 
-def test_a_status_of_a_store_has_its_verdict_if_there_is_one(seen):
-    _, status, verdict = seen
-    without, with_ = (str(html(evolve(status, verdict=each))) for each in (None, verdict))
-    for each in (without, with_):
-        assert f"{status.status}, phase {status.phase}" in each
-        assert "served by" in each
-    assert (False, True) == (verdict.reason in without, verdict.reason in with_)
+def test_headings_are_in_order_and_the_first_is_the_page(seen, report):
+    assert headings(page(seen, report))[0] == ("1", "rank")
+    assert [("1", "2 rollouts"), ("2", "rank")] == headings(page(seen, report, report))[:2]
+    for text in (page(seen, report), page(seen, report, report)):
+        levels = [int(level) for level, _ in headings(text)]
+        assert 1 == levels.count(1)
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+    for rollouts in ((report,), (report, report)):
+        assert {"3"} == {level for level, name in headings(str(html(evolve(seen, rollouts=rollouts)))) if name == "rank"}
 
 
-@pytest.mark.parametrize(("length", "is_wide"), [(5, False), (40, False), (41, True), (200, True)])
-def test_only_long_words_of_a_table_may_be_broken_into_lines(seen, length, is_wide):
-    finding = evolve(seen[2].findings[0], reason="y" * length)
-    cell = re.search(f"<td([^>]*)>{'y' * length}</td>", str(html(evolve(seen[2], findings=(finding,)))))
-    assert is_wide == ('class="words"' in cell[1])
-
-
-def test_a_rollout_without_shares_says_nothing_of_them(seen, report):
-    for shares, said in (({"control": 0.5, "candidate": 0.5}, True), ({}, False)):
-        facts = re.search(
-            'class="muted facts">(.*?)</p>', page(seen, evolve(report, verdict=evolve(report.verdict, shares=shares)))
-        )
-        assert said == ("<span>control 50.0 %, candidate 50.0 %</span>" in facts[1].replace("\N{NO-BREAK SPACE}", " "))
-        assert "<span></span>" not in facts[1]
-
-
-def test_latency_is_drawn_of_the_last_phase_that_had_runs(report):
-    (phase,) = report.phases
-
-    def after(runs, p95_s):
-        latency = Latency(runs, p95_s, p95_s, p95_s)
-        return evolve(phase, variants=tuple(evolve(each, latency={each.variant: latency}) for each in phase.variants))
-
-    busy, busier, idle = after(9, 0.123), after(9, 0.456), after(0, None)
-    for phases, said in (((busy, busier), "456 ms"), ((busy, idle), "123 ms"), ((idle,), None), ((), None)):
-        found = drawn(evolve(report, phases=phases)).get("Latency")
-        assert (said is None) == (found is None)
-        assert said is None or said in found
-
-
-def segment(**known):
-    about = {
-        "attribute": "country", "segment": "NL", "metric": "click", "candidate": "candidate", "kind": "gate",
-        "better": "higher", "unit": "share", "counted": "calls",
-        "control": 0.5, "value": 0.6, "control_total": 5.0, "control_count": 10.0,
-        "value_total": 6.0, "value_count": 10.0, "control_units": 10, "value_units": 10, "estimate": 0.1, "low": 0.05,
-        "high": 0.15,
-    }  # fmt: skip
-    return SegmentDifference(**{**about, **known})
-
-
-@pytest.mark.parametrize(("unit", "written"), [("share", "+10 pp"), ("value", "+0.1")])
-def test_a_segment_is_written_in_the_unit_of_its_metric(report, unit, written):
-    said = drawn(report, segments=(segment(unit=unit),))["click by segment"]
-    assert written in said
-    assert ("pp" in said) == (unit == "share")
-
-
-@pytest.mark.parametrize("end", [{"low": None}, {"high": None}, {"low": None, "high": None, "estimate": None}])
-def test_a_segment_without_an_interval_has_too_little(report, end):
-    verdict = evolve(report.verdict, segments=(segment(), segment(segment="DE", **end)))
-    (chart,) = [each for each in pictures(report, verdict) if each.title == "click by segment"]
-    assert [("country=NL", "not significant"), ("country=DE", "too little")] == [(row[0], row[-1]) for row in chart.rows]
-
-
-@pytest.mark.parametrize(
-    ("known", "word"),
-    [
-        ({"is_discovery": True}, "significantly higher"),
-        ({"is_discovery": True, "estimate": -0.1, "low": -0.15, "high": -0.05}, "significantly lower"),
-        ({"is_discovery": False}, "not significant"),
-    ],
-)
-def test_a_segment_says_which_way_it_differs(report, known, word):
-    assert word in drawn(report, segments=(segment(**known),))["click by segment"]
-
-
-@pytest.mark.parametrize(("unit", "written"), [("share", "+10 pp"), ("preference", "+10 pp"), ("value", "+0.1")])
-@pytest.mark.parametrize("high", [0.2, None])
-def test_a_difference_without_a_relative_one_is_written_in_its_own_unit(report, unit, written, high):
-    each = evolve(report.verdict.differences[0], unit=unit, estimate=0.1, low=0.05, high=high, relative=None, relative_low=None)
-    (said,) = [text for title, text in drawn(report, differences=(each,)).items() if written in text]
-    assert ("inf" in said.lower()) is False
-
-
-def test_of_many_rollouts_each_card_leads_to_its_rollout(seen, report):
+def test_cards_lead_to_their_rollouts(seen, report):
     many = page(seen, report, report)
     for number in range(2):
         assert f'<a href="#r{number}">rank</a>' in many
         assert f'id="r{number}"' in many
-    assert 'href="#' not in page(seen, report)
-    # Several in a notebook have no address to lead to.
-    shown = str(html(evolve(seen[0], rollouts=(report, report))))
-    assert ("<strong>rank</strong>" in shown, "<a" in shown) == (True, False)
 
 
-def test_answers_are_shown_as_indented_json_and_texts_as_they_are(seen, report):
-    pair = KeptPair("d1", 1.0, "candidate", "value", 0.5, {"text": "q"}, {"score": 1, "of": ["a", "é"]}, "two\nlines")
-    shown = page(seen, report, pairs={"rank": [pair]})
-    (json_,) = re.findall(r"<pre[^>]*>(\{\n  &quot;score.*?)</pre>|<pre[^>]*>(\{\n  \"score.*?)</pre>", shown, re.DOTALL)
-    assert '{\n  "score": 1,\n  "of": [\n    "a",\n    "é"\n  ]\n}' == "".join(json_).replace("&quot;", '"')
-    assert "two\nlines</pre>" in shown
+def test_a_rollout_without_a_verdict_says_so_and_has_no_card(report):
+    other = evolve(report, rollout="other", verdict=None)
+    assert "<h2>other</h2><p>Nothing is concluded about this rollout.</p>" == str(rollout_page(other, level=2))
+    assert ["rank"] == re.findall("<strong>(.*?)</strong>", str(cards([other, report], [None, None])))
+
+
+def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name(seen, report):
+    text = page(
+        seen,
+        evolve(report, transitions=({"t": START_S, "action": "promote"},)),
+        pairs={"rank": [KeptPair("d", START_S, "candidate", "value", 0.5, "q", "x", "y")]},
+    )
+    scrolled = re.findall(r"<(?:div|pre)[^>]*role=\"group\"[^>]*>", text)
+    assert len(scrolled) >= 4
+    assert all('tabindex="0"' in each and re.search('aria-label="[^"]+"', each) for each in scrolled)
+
+
+def segment(name):
+    return SegmentDifference(
+        attribute="country", segment=name, metric="click", candidate="candidate", kind="gate", better="higher", unit="share",
+        counted="calls", control=0.5, value=0.6, control_total=5.0, control_count=10.0, value_total=6.0, value_count=10.0,
+        control_units=10, value_units=10, estimate=0.1, low=0.05, high=0.15,
+    )  # fmt: skip
+
+
+def test_pictures_of_many_rows_are_cut(report):
+    """Whatever a journal holds, its page can be read."""
+    course = tuple(
+        Point(time_s=START_S + 60 * number, estimate=0.1, low=0.0, high=0.2, harm_log_e=None, safe_log_e=1.0)
+        for number in range(2)
+    )
+    each = evolve(report.verdict.differences[0], estimate=0.1, low=0.05, high=0.2, safe_needed=3.0, course=course)
+    absolute = [evolve(each, metric=f"m{number}", relative=None, relative_low=None) for number in range(30)]
+    relative = [evolve(one, metric=f"r{one.metric}", relative=0.1, relative_low=0.0) for one in absolute]
+    charts = pictures(
+        report,
+        evolve(
+            report.verdict,
+            differences=(*absolute, *relative),
+            segments=tuple(segment(f"s{number}") for number in range(30)),
+            processes=tuple(ServingProcess(name=f"p{number}", first_s=START_S, last_s=START_S) for number in range(150)),
+        ),
+    )
+    rows = {chart.title: chart.rows for chart in charts}
+    assert (12, 12) == (len(rows["Candidate against control"]), len(rows["Difference of shares"]))
+    assert 24 == len(rows["click by segment"])
+    assert 3 == sum(title.endswith("over time") for title in rows)
+    assert [f"m{number} good" for number in range(5)] == list(dict.fromkeys(row[0] for row in rows["Evidence"]))
+    assert 100 == len(rows["Processes: 150 of 150 in the last minute of calls"])
