@@ -32,6 +32,9 @@ _ENOUGH = 0.97
 _MOST_COUNTED = 80
 """Events of the candidate above which their number is as good as normal."""
 
+_NEVER = 10.0
+"""Standard deviations beyond the mean to which a count never gets."""
+
 _BISECTIONS = 30
 _SHIFTS = (-1.2816, -0.5244, 0.0, 0.5244, 1.2816)
 """The middles of five equally likely parts of a normal distribution."""
@@ -223,9 +226,10 @@ class Wait:
         for place in range(_MOST_STEPS):
             day = begin * _STEP**place
             other = rates[0] * day
-            limit = _most(passes, day, max(0.0, other + shift * math.sqrt(other)), limit)
+            mean = rates[1] * day
+            limit = _most(passes, day, max(0.0, other + shift * math.sqrt(other)), limit, _furthest(mean))
             days.append(day)
-            means.append(rates[1] * day)
+            means.append(mean)
             limits.append(limit)
             if place % 10 == 9:
                 chances = _crossed(means, limits)
@@ -247,14 +251,19 @@ def _crossed(means: Sequence[float], limits: Sequence[tuple[int, int]]) -> list[
     return crossed_by_motion(means, gaps, drift=0.0)
 
 
-def _most(passes: _Passes, day: float, other: float, guess: tuple[int, int]) -> tuple[int, int]:
+def _furthest(mean: float) -> int:
+    """A count that is never reached: of events that nearly every call of the control has, any number may pass."""
+    return MIN_EVENTS + math.ceil(mean + _NEVER * math.sqrt(mean))
+
+
+def _most(passes: _Passes, day: float, other: float, guess: tuple[int, int], furthest: int) -> tuple[int, int]:
     """The largest count below `MIN_EVENTS` that passes, and the largest from there on, where means speak as well.
 
     One that does not exist is one below the range.
     """
 
     def holds(count: int) -> bool:
-        return passes(day, count, other)
+        return count <= furthest and passes(day, count, other)
 
     few = _last(lambda count: count < MIN_EVENTS and holds(count), guess[0], 0)
     return few, _last(holds, guess[1], MIN_EVENTS)

@@ -82,7 +82,7 @@ def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(each) for each in range(first, last + 1) if each % step == 0 and low <= each <= high]
 
 
-def time_ticks(low: float, high: float, count: int = 4) -> list[tuple[float, str]]:
+def time_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
     """About `count` round times between two others, in seconds since 1970, with their names in UTC."""
     length = high - low
     step = next((each for each in _TIME_STEPS_S if each * count >= length), _TIME_STEPS_S[-1] * max(1, int(length / 3e8)))

@@ -227,6 +227,9 @@ def verdict_from_note(text: str) -> Verdict:
         # Its fields may be anything: they are usable if they can be written.
         dumps(verdict.as_dict(), allow_nan=False), str(verdict), when(verdict.time_s)
         phase_number(verdict)
+        # They are compared with the time and with the revision of the rollout.
+        if not isinstance(verdict.time_s, int | float) or not isinstance(verdict.revision, int):
+            raise TypeError("a verdict without a time or a revision")
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(type(error).__name__) from error
     return verdict

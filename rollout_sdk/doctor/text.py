@@ -42,10 +42,12 @@ def _installed(seen: Diagnosis) -> Iterator[str]:
     yield ""
     yield f"Plugins (entry points of group rollout_sdk): {number(len(seen.plugins))}"
     rows = [["name", "of", "", "file"]]
+    # In a table that is folded, a file stands beside the name, and is not broken.
+    longest = WIDTH - 4 - max((len(plain(plugin.name, _NAME)) for plugin in seen.plugins), default=0)
     for plugin in seen.plugins:
         whose = f"{plain(plugin.distribution or '-', 30)} {plain(plugin.version or '', 12)}".strip()
         missing = "no such module" if plugin.found is False else "unknown without importing it"
-        file = _tail(plain(plugin.file), 66) if plugin.file is not None else missing
+        file = _tail(plain(plugin.file), longest) if plugin.file is not None else missing
         rows.append([plain(plugin.name, _NAME), whose, "blocked" if plugin.blocked else "", file])
     if len(rows) > 1:
         yield from table(rows, left=4)

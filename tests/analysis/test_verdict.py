@@ -97,6 +97,13 @@ def test_a_better_candidate_is_shipped_with_its_price_in_the_same_line(tmp_path)
     assert "Make candidate the function" in verdict.action
 
 
+def test_the_smallest_effect_that_would_be_seen_goes_beyond_the_interval_by_what_chance_takes_away(tmp_path):
+    verdict = served(tmp_path, ABTest(0.5, gates=[Gate("click", mde=0.05)]), even(500), {"control": 150, "candidate": 170})
+    click = named(verdict, "click")
+    # An effect is seen with a probability of .8 if it is larger by the normal quantile of .8, in standard errors.
+    assert click.mde == pytest.approx((click.high - click.low) / 2 + 0.8416 * click.numbers["std_error"], rel=0.02)
+
+
 def test_broken_shares_are_told_before_anything_else(tmp_path):
     def lost(unit, arm):
         return arm == "control" or int(unit[1:]) % 10 >= 4

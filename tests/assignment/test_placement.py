@@ -101,6 +101,50 @@ def test_ten_tenths_fill_the_interval_though_their_rounded_sizes_are_more():
     assert sum(sizes_of(placed).values()) == INTERVAL
 
 
+FIVE = {"v0": 0.1, "v1": 0.1, "v8": 0.1, "v9": 0.1, "\ud800": 0.2}
+EQUAL = {"a": 0.2, "b": 0.2, "c": 0.2}
+# Whoever changes one of these moves users of running rollouts to another variant.
+GOLDEN = [
+    ([{"v2": 0.05}], [(2902255485, 3117003850, "v2")]),
+    ([{"candidate": 0.5}], [(0, 439536233, "candidate"), (2587019881, 4294967296, "candidate")]),
+    ([EQUAL], [(309448485, 1168441944, "a"), (1383190309, 2242183768, "c"), (2456932133, 3315925592, "b")]),
+    ([{"Zoë": 0.25, "Ω": 0.25}], [(140048461, 1213790285, "Zoë"), (2821836581, 3895578405, "Ω")]),
+    (
+        [FIVE],
+        [
+            (0, 311217957, "v0"),
+            (311217957, 754771837, "\ud800"),
+            (754771837, 1184268567, "v8"),
+            (2902255484, 2902255485, "\ud800"),
+            (2902255485, 3331752215, "v9"),
+            (3331752215, 3747191793, "\ud800"),
+            (3747191793, 4176688523, "v1"),
+            (4176688523, 4294967296, "v0"),
+        ],
+    ),
+    (
+        [EQUAL, {**EQUAL, "a": 0.6}, {**EQUAL, "a": 0.1}, {"a": 0.1, "b": 0.0, "c": 0.9}],
+        [(0, 309448485, "c"), (309448485, 738945215, "a"), (738945215, 4294967296, "c")],
+    ),
+    (
+        [EQUAL, {**EQUAL, "a": 0.6}, {**EQUAL, "a": 0.05}],
+        [(309448485, 524196850, "a"), (1383190309, 2242183768, "c"), (2456932133, 3315925592, "b")],
+    ),
+    (
+        [{"a": 0.9, "v2": 0.05}, {"a": 0.4, "other": 0.5}],
+        [(0, 309448485, "other"), (309448485, 2027435403, "a"), (2456932133, 4294967296, "other")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("chain", "lanes"), GOLDEN)
+def test_the_lanes_of_given_shares_never_change(chain, lanes):
+    placed = ()
+    for shares in chain:
+        placed = place(placed, shares)
+    assert tuple(lanes) == placed
+
+
 # In the state of a rollout
 
 

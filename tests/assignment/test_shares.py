@@ -110,6 +110,11 @@ def test_two_splits_of_many_candidates_have_two_names_and_the_same_split_has_one
     assert all(name.startswith("50 candidates 50%") for name in names)
 
 
+def test_the_name_of_a_split_of_many_candidates_never_changes():
+    # It is the name of a phase, by which results are grouped.
+    assert "12 candidates 66% 8feca85b" == phase_label({f"candidate-{number}": number / 100 for number in range(12)})
+
+
 def test_a_phase_reads_shares_as_everybody_else_does():
     assert Phase("p", {"v2": "5%", "v3": 0.1}).shares == {"v2": 0.05, "v3": 0.1}
 

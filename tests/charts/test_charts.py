@@ -215,11 +215,16 @@ class TestScale:
         assert ticks(low, high) == pytest.approx(expected)
 
     def test_times_are_round_in_utc(self):
-        assert [name for _, name in time_ticks(1_790_000_000, 1_790_000_000 + 86_400)] == ["18:00", "22 Sep", "06:00", "12:00"]
-        assert [name for _, name in time_ticks(1_790_000_000, 1_790_000_000 + 3_600)] == ["14:15", "14:30", "14:45", "15:00"]
+        assert [name for _, name in time_ticks(1_790_000_000, 1_790_000_000 + 86_400, 4)] == [
+            "18:00",
+            "22 Sep",
+            "06:00",
+            "12:00",
+        ]
+        assert [name for _, name in time_ticks(1_790_000_000, 1_790_000_000 + 3_600, 4)] == ["14:15", "14:30", "14:45", "15:00"]
 
     def test_a_century_has_few_ticks(self):
-        assert 1 <= len(time_ticks(0, 3.2e9)) <= 12
+        assert 1 <= len(time_ticks(0, 3.2e9, 4)) <= 12
 
     def test_powers_of_ten_are_thinned(self):
         assert log_ticks(-1.2, 2.3) == [-1, 0, 1, 2]

@@ -59,6 +59,10 @@ def test_what_decides_nothing_has_no_bar():
     assert bars(dry, early, shares) == []
 
 
+def test_a_threshold_of_another_version_that_cannot_be_reached_has_no_bar():
+    assert [] == bars(finding(safe_log_e=1.0, safe_needed=0.0), finding(safe_log_e=1.0, safe_needed=math.nan))
+
+
 def test_with_several_candidates_each_bar_names_its_own():
     two = [finding(candidate=name, safe_log_e=1.0, safe_needed=NEEDED) for name in ("v2", "v3")]
     assert ["error_rate v2", "error_rate v3"] == [line[13:35].strip() for line in bars(*two)]

@@ -37,7 +37,7 @@ class Clock:
         return self.now_ns
 
 
-def journalled(folder, *, errors=0.0, processes=1):
+def journalled(folder, *, errors=0.0, processes=1, calls=3000):
     """A journal of a canary that was steered by hand."""
     rng, clock = random.Random(1), Clock()
 
@@ -54,7 +54,7 @@ def journalled(folder, *, errors=0.0, processes=1):
         for runtime in runtimes
     ]
     for step in range(2):
-        for user in range(3000):
+        for user in range(calls):
             model = models[user % processes]
             routed = model.rollout.route(f"{step}-{user}")
             if rng.random() < (0.6 if routed.value else 0.5):
@@ -235,6 +235,26 @@ def test_a_forecast_reads_the_traffic_from_a_journal_and_options_override_it(tmp
     text = CliRunner().invoke(main, ["plan", "--plan", str(plan), "--journal", folder], catch_exceptions=False).output
     assert "Traffic from the journal, m: 6,000 calls of 6,000 units" in " ".join(text.split())
     assert "less than a day" in text
+
+
+def test_each_threshold_has_its_own_rate_of_slow_calls_unless_a_rate_is_given(tmp_path, monkeypatch):
+    path, folder, asked = tmp_path / "plan.toml", str(journalled(tmp_path / "j", calls=300)), []
+    # Every call is slower than the first threshold, and none than the other.
+    path.write_text(
+        'steps = ["10%"]\n'
+        '[[guardrails]]\nmetric = "latency"\nthreshold_s = 1e-9\n[[guardrails]]\nmetric = "latency"\nthreshold_s = 100.0\n'
+    )
+
+    def forecast(criteria, traffic):
+        asked.append(traffic)
+        raise ConfigurationError("enough")
+
+    monkeypatch.setattr("rollout_sdk.cli.planning.forecast", forecast)
+    for more in ([], ["--slow-rate", "0.25"]):
+        CliRunner().invoke(main, ["plan", "--plan", str(path), "--journal", folder, *more], catch_exceptions=False)
+    measured, given = asked
+    assert [1.0, 0.0] == pytest.approx(sorted(measured.slow_rates.values(), reverse=True), abs=0.01)
+    assert (0.25, {}) == (given.slow_rate, given.slow_rates)
 
 
 @pytest.mark.parametrize(

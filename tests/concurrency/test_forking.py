@@ -66,6 +66,18 @@ def test_a_fork_that_python_announced_is_known_as_such(process):
     assert [name for name, _ in log] == [renewed.name, renewed.name]
 
 
+def test_a_child_whose_process_id_is_1_is_renewed_as_all_others(process, monkeypatch):
+    """As in a container, after other forks."""
+    log = []
+    renewed = Renewed("a", log)
+    process.fork()
+    notice_fork()
+    monkeypatch.setattr(forking, "getpid", lambda: 1)
+    process.fork()
+    notice_fork()
+    assert [name for name, _ in log] == [renewed.name] * 2
+
+
 def test_what_a_renewal_does_renews_nothing_again(process):
     log = []
 

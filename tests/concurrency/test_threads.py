@@ -220,6 +220,16 @@ def test_a_watch_is_called_again_and_again_until_its_end():
     assert set(waits) == {0.25}
 
 
+def test_a_watch_is_called_twice_a_second_unless_told_otherwise():
+    watched, waits = Watched(), []
+    watch = WatchThread(watched.watch, "test", wait=lambda seconds: waits.append(seconds) or time.sleep(0.001))
+    watch.start()
+    assert until(lambda: watched.calls)
+    watch.end()
+    watch._thread.join(10.0)
+    assert {0.5} == set(waits)
+
+
 def test_a_watch_can_call_at_once():
     watched, asked = Watched(), threading.Event()
     watch = WatchThread(watched.watch, "test", at_once=True, wait=lambda _: asked.wait(10))

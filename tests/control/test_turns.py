@@ -1,11 +1,13 @@
 """Of many processes that find the last verdict too old at once, one judges; and where that takes long, verdicts are rarer."""
 
+import json
 from contextlib import contextmanager
 
 import pytest
 
 from rollout_sdk import Canary, Guardrail, Runtime, Step, rollout
 from rollout_sdk.control import judge_loop
+from rollout_sdk.control.stored_status import verdict_from_note
 from rollout_sdk.testing import FakeClock
 
 from .test_lost_store import LostStore
@@ -170,6 +172,16 @@ def test_what_a_verdict_needs_is_published_four_times_between_two(fleet, monkeyp
         some.advance(5.0)
         judging.judge_in_turn(managed)
     assert len(published) in (4, 5)
+
+
+@pytest.mark.parametrize("damaged", [{"time_s": None}, {"revision": None}, {"phase": "5%"}])
+def test_a_verdict_that_cannot_be_used_is_replaced(fleet, damaged):
+    some = fleet(1)
+    assert some.all_judge() == [0]
+    some.store.note("model", "verdict", json.dumps(json.loads(some.store.noted("model", "verdict")) | damaged))
+    some.advance(5.0)
+    assert some.all_judge() == [0]
+    assert verdict_from_note(some.store.noted("model", "verdict")).rollout == "model"
 
 
 def test_a_pace_that_cannot_be_read_is_the_configured_one(fleet):

@@ -1,6 +1,9 @@
+import re
+
 import pytest
 from starlette.testclient import TestClient
 
+from rollout_sdk import Canary, Runtime, rollout
 from rollout_sdk.control.stored import StoredRollout
 from rollout_sdk.dashboard.app import application
 from rollout_sdk.dashboard.sessions import Sessions
@@ -41,6 +44,22 @@ class TestWhoKnowsTheToken:
         fields = fields_of(operator.get("/rollout/shop.rank"), "set_share")
         operator.post("/operate", data={**fields, "share": "5", "reason": "slowly"})
         assert look().shares["v2"] == pytest.approx(0.05)
+
+    def test_names_the_candidate_where_there_are_several(self, operator, pages, address):
+        assert 'name="candidate"' not in operator.get("/rollout/shop.rank").text
+        runtime = Runtime(store=address, journal=None)
+        candidates = {name: lambda unit: name for name in ("v2", "v3")}
+        canary = Canary([{"v2": 0.1, "v3": 0.1}], guardrails=[])
+        rollout(key="shop.ads", strategy=canary, candidates=candidates, unit="unit", runtime=runtime)(lambda unit: "old")
+        runtime.close(1.0)
+        pages.keys.append("shop.ads")
+        page = operator.get("/rollout/shop.ads")
+        assert re.findall(r'name="candidate"[^>]* value="([^"]*)"', page.text) == ["v2"]
+        fields = fields_of(page, "set_share")
+        answer = operator.post("/operate", data={**fields, "share": "5", "candidate": "v3", "reason": "slowly"})
+        assert answer.status_code == 303
+        with StoredRollout(address, "shop.ads") as found:
+            assert (0.1, 0.05) == tuple(found.status().shares[name] for name in ("v2", "v3"))
 
     @pytest.mark.parametrize("share", ["", "nan", "inf", "-3", "300", "five", "1e400"])
     def test_hears_of_a_share_that_cannot_be(self, operator, look, share):

@@ -173,6 +173,44 @@ def test_changes_are_sent_as_events(pages):
     assert sent == ["data: 1\n\n", "data: 2\n\n", "data: 3\n\n"]
 
 
+def test_a_stream_of_which_nothing_is_new_says_so_every_15_seconds(pages, monkeypatch):
+    """So that what is between the browser and this server does not take it for dead."""
+    looks, sent = [], []
+    sleep = asyncio.sleep
+
+    async def look_on(seconds):
+        looks.append(seconds)
+        await sleep(0)
+
+    async def run():
+        gone = asyncio.Event()
+
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            if message["type"] == "http.response.body" and message["body"]:
+                sent.append((sum(looks), message["body"].decode()))
+                if len(sent) == 3:
+                    gone.set()
+
+        scope = {"type": "http", "method": "GET", "path": "/events", "raw_path": b"/events", "query_string": b""}
+        scope |= {"root_path": "", "headers": [(b"host", b"localhost")], "http_version": "1.1"}
+        await asyncio.wait_for(application(pages)(scope, receive, send), 20)
+
+    monkeypatch.setattr("rollout_sdk.dashboard.app.asyncio.sleep", look_on)
+    asyncio.run(run())
+    assert sent == [(0, "data: 1\n\n"), (15.0, ": nothing new\n\n"), (30.0, ": nothing new\n\n")]
+
+
+def test_pages_that_are_closed_are_read_no_more(tmp_path):
+    with LivePages(tmp_path, every_s=60.0) as pages:
+        thread = pages._thread
+        assert thread.is_alive()
+    assert not thread.is_alive()
+
+
 def test_while_a_journal_is_read_the_page_says_how_much_of_it_is(tmp_path, monkeypatch):
     goes_on, read = Event(), Live.read
 

@@ -192,6 +192,13 @@ def test_lost_facts_are_a_warning_and_are_summed(look, write):
     assert ("warning", "12 facts were lost, according to 2 files: a queue or a disk was full.") == (found.severity, found.what)
 
 
+def test_when_facts_were_last_lost_is_told(look, write):
+    write(record("lost", NOW - 100, count=1), record("lost", NOW - 50, count=2), record("lost", NOW - 80, count=1))
+    assert NOW - 50 == look().journal.last_lost_s
+    write(record("lost", NOW - 50, count=0), decision())
+    assert look().journal.last_lost_s is None
+
+
 def test_records_from_the_future_are_a_warning(look, write):
     write(decision(t=NOW + 7200), decision(t=NOW + 59), record("outcome", NOW + 9e9, rollout="r", metric="m", value=1.0))
     found = only(look(), "journal.future")

@@ -33,6 +33,14 @@ def test_plugins_are_shown_with_their_file_or_why_there_is_none(install, look, m
     assert shown("unclear").endswith("unknown without importing it")
 
 
+@pytest.mark.parametrize("name", ["p", "a-plugin-with-a-rather-long-name"])
+def test_the_file_of_a_plugin_stands_in_one_line_by_its_end(install, look, name):
+    deep = "/".join(["folder"] * 12)
+    install("one", f"{name} = {deep.replace('/', '.')}.inner", files=[f"{deep}/inner.py"])
+    lines = [line for line in as_text(look(None)).splitlines() if line.strip().startswith(name[:20])]
+    assert [line for line in lines if line.endswith("/folder/inner.py") and "  .." in line]
+
+
 def test_rollouts_are_shown_where_there_are_any(write, look):
     write(about("shop.rank"), decision(rollout="shop.rank"))
     text = said(look())

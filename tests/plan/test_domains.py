@@ -116,3 +116,23 @@ def test_a_count_is_a_whole_number_of_a_least_size(name, make, least):
     for value in [least - 1, -1000, least + 0.5, *NO_NUMBERS]:
         with pytest.raises(ConfigurationError):
             make(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "choices"),
+    [
+        (Gate, "per", ("call", "outcome", "list")),
+        (Gate, "before", ("step", "promotion")),
+        (Gate, "better", ("higher", "lower")),
+        (Guardrail, "per", ("call", "outcome")),
+        (Guardrail, "better", ("higher", "lower")),
+        (Guardrail, "on_fail", ("rollback", "pause", "warn")),
+    ],
+)
+def test_an_option_takes_its_words_and_no_other(kind, name, choices):
+    needed = {"margin": 0.1} if kind is Guardrail else {}
+    for word in choices:
+        assert word == getattr(kind("click", **needed, **{name: word}), name)
+    for word in ("another", 1, True, *(("list",) if "list" not in choices else ())):
+        with pytest.raises(ConfigurationError, match=f"{name}={word!r} of {kind.__name__}"):
+            kind("click", **needed, **{name: word})

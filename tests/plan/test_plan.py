@@ -70,6 +70,7 @@ def test_a_freeze_holds_inside_its_window_and_nowhere_else(freeze, inside, outsi
         (lambda: Step("1%", min_units=True), "min_units=True of Step(1%) is not a whole number"),
         (lambda: Step("1%", min_units=0.5), "min_units=0.5 of Step(1%) is not a whole number"),
         (lambda: Step("1%", min_time="2h", max_time="1h"), "It can never pass"),
+        (lambda: Gate("shadow.mismatch.price"), "The SDK's own metrics are guardrails"),
         (lambda: Freeze("2027-01-01", "2026-01-01"), "ends before it starts"),
         (lambda: Freeze("16:00", "18:00", days=("friday",)), "has the day 'friday'"),
         (lambda: Freeze("soon", "later"), "cannot be read"),
