@@ -323,6 +323,23 @@ class TestShadows:
         assert {} == drawn(verdict(), first, phase())
 
 
+def test_a_bar_of_a_share_is_as_long_as_the_share():
+    """Beside a longer bar, a share of all would look like less."""
+
+    def lengths(title, *phases, **known):
+        return [
+            float(each) for each in re.findall('<rect [^>]*width="([^"]*)" height="12"', drawn(*phases, **known)[title].picture)
+        ]
+
+    (full,) = lengths("Latency", verdict(), phase(arm("control", control=latency(5, 0.0, 0.0, 0.25))))[-1:]
+    shares = {"control": 0.75, "v2": 0.25}
+    configured = lengths("Units: configured and realised shares", verdict(realised=shares, shares=shares, srm_needed=3.0))
+    assert [0.75, 0.75, 0.25, 0.25] == [pytest.approx(each / full, abs=0.01) for each in configured]
+    known = {"compared": 4, "agreement": MeanInterval(0.75, 0.5, 1.0, 4), "reasons": {"value": 1}}
+    compared = lengths("Shadow of v2: 4 compared", verdict(), phase(shadows=[shadow(**known)]))
+    assert [0.75, 0.25] == [pytest.approx(each / full, abs=0.01) for each in compared]
+
+
 def test_preferences_are_those_of_the_last_phase_in_points():
     known = Preference("v2", "click", 10, 6, 2, 2, MeanInterval(0.2, -0.1, None, 10))
     chart = drawn(verdict(), phase(preferences=[known]))["Preference in interleaved lists"]
