@@ -188,14 +188,15 @@ class TestCourses:
         (chart,) = drawn(verdict(difference(decides=decides, numbers=numbers, course=(look(0), look(1))))).values()
         assert is_drawn == ('class="decide"' in chart.picture)
 
-    def test_have_this_line_on_the_side_of_harm(self):
-        heights = {}
-        for worse in (-1, 1):
-            course = (look(0, 0.0, -0.3, 0.3), look(1, 0.0, -0.3, 0.3))
-            (chart,) = drawn(verdict(difference(numbers={"margin": 0.1, "worse": worse}, course=course))).values()
-            heights[worse] = float(chart.picture.split('class="decide"')[0].split('y1="')[-1].split('"')[0])
-        # From the top of the picture.
-        assert heights[1] < heights[-1]
+    @pytest.mark.parametrize(("worse", "end"), [(-1, max), (1, min)])
+    def test_have_this_line_at_the_margin_on_the_side_of_harm(self, worse, end):
+        course = (look(0, 0.0, -0.3, 0.3), look(1, 0.0, -0.3, 0.3))
+        (chart,) = drawn(verdict(difference(numbers={"margin": 0.3, "worse": worse}, course=course))).values()
+        (height,) = re.findall('y1="([^"]*)" x2="[^"]*" y2="[^"]*" class="decide"', chart.picture)
+        (band,) = re.findall('d="([^"]*)" class="band c1"', chart.picture)
+        # It meets the interval's end; heights are from the top.
+        ends = [float(each) for each in re.findall(r" ([\d.]+)", band)]
+        assert end(ends) == pytest.approx(float(height), abs=0.1)
 
 
 class TestEvidence:
