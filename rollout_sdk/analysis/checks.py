@@ -110,7 +110,8 @@ def _checks(report: RolloutReport, found: Judged, compared: Sequence[Difference]
     if found.refused:
         yield Check(
             name="refused",
-            what=f"{several(found.refused, 'line')} cannot be counted, for values over 1e50, missing fields, too many phases",
+            what=f"{several(found.refused, 'line')} cannot be counted, for a value beyond 1e50, a missing field, or a phase "
+            "beyond those that are kept",
             since_s=None,
             cure="Look at what records them; --full has what was recorded.",
             is_fatal=False,

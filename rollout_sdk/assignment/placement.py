@@ -78,14 +78,11 @@ class _Room:
         return sorted(up), sorted(down)
 
     def _back(self, up: Iterable[_Piece], down: Iterable[_Piece]) -> list[_Piece]:
-        """Convert distances back to pieces of the interval."""
+        """Convert distances back to pieces of the interval: parts of those from which they were made."""
         pieces = []
         for low, high in (*up, *((INTERVAL - end, INTERVAL - begin) for begin, end in down)):
             first = (low + self._start) % INTERVAL
-            last = first + high - low
-            pieces.append((first, min(last, INTERVAL)))
-            if last > INTERVAL:
-                pieces.append((0, last - INTERVAL))
+            pieces.append((first, first + high - low))
         return pieces
 
     def nearest(self, pieces: Iterable[_Piece], size: int, *, at_home: bool = False) -> list[_Piece]:

@@ -60,7 +60,7 @@ def badge(verdict: RolloutVerdict) -> Markup:
     return element("span", text(f"{verdict.headline}{who}"), class_=f"verdict {_TONES[verdict.headline]}")
 
 
-def headline(report: RolloutReport, verdict: RolloutVerdict, *, level: int = 1) -> Markup:
+def headline(report: RolloutReport, verdict: RolloutVerdict, *, level: int) -> Markup:
     """What to do, why, and what to do next."""
     return join(
         [

@@ -97,3 +97,9 @@ def test_a_forged_token_with_all_fields_is_read_without_a_key():
     body = f"2\x1f{PLAIN}\x1f0\x1fitem\x1fv2\x1f0.5\x1fv3\x1f0.25\x1fcontrol\x1f0.25".encode()
     token = urlsafe_b64encode(body + crc32(body).to_bytes(4)).rstrip(b"=").decode()
     assert {"v2": 0.5, "v3": 0.25, "control": 0.25} == read_token(token).credit
+
+
+@pytest.mark.parametrize(("characters", "problem"), [(16_384, "cannot be read"), (16_385, "is not a decision id")])
+def test_what_is_longer_than_any_id_is_not_even_decoded(characters, problem):
+    with pytest.raises(DecisionIdError, match=problem):
+        decode_id("A" * characters)

@@ -157,6 +157,28 @@ def test_a_change_by_the_command_line_reaches_every_signal_once(process, tmp_pat
     assert [event.id] == [record["id"] for record in store.history("model") if record["action"] == "abort"]
 
 
+@pytest.mark.parametrize(("durability", "waits"), [("flush", False), ("call", True)])
+def test_only_who_asked_for_it_waits_for_the_journal_and_only_for_own_changes(
+    durability, waits, process, tmp_path, monkeypatch
+):
+    store = LostStore()
+    one = process(store, journal=tmp_path, durability=durability)
+    one.model("u")
+    waited = []
+    kind = type(one.runtime.recorder)
+    flush = kind.flush
+    monkeypatch.setattr(kind, "flush", lambda *args: waited.extend(args[2:]) or flush(*args))
+    one.controller.promote()
+    assert waits == bool(waited)
+    if waits:
+        assert any('"promote"' in path.read_text() for path in tmp_path.iterdir())
+    waited.clear()
+    by_command(store)
+    one.look()
+    assert [] == waited
+    assert ["promote", "promote"] == actions(one.told())
+
+
 def test_the_span_of_a_change_made_elsewhere_has_its_time_and_shares_and_no_link(process):
     store = LostStore()
     one = process(store)

@@ -189,6 +189,19 @@ def beside(health, changes):
     return CircuitBreaker(Breaker(), lambda *change: changes.append(change), health)
 
 
+def test_the_controls_share_is_that_of_its_recent_calls(clock):
+    health = ControlHealth()
+    for number in range(40):
+        health.note(failed=number % 2 == 0)
+        if number > 20:
+            assert 0.4 < health.share < 0.6
+    healthy_after = 0
+    while health.share:
+        health.note(failed=False)
+        healthy_after += 1
+    assert 8 <= healthy_after <= 15
+
+
 def test_what_the_control_fails_at_in_the_same_calls_is_not_the_candidates_excess(beside):
     for _ in range(1000):
         beside.note(beside.admit(), failed=True, control_failed=True)

@@ -109,6 +109,7 @@ def test_a_report_of_one_rollout_is_its_page_and_of_several_are_cards_to_open():
     both = shown(journal(one, evolve(one, rollout="b")))
     assert ["shop.rank", "b"] == sorted(re.findall("<summary>(shop.rank|b)</summary>", both), reverse=True)
     assert ["b", "shop.rank"] == sorted(re.findall("<strong>(shop.rank|b)</strong>", both))
+    assert ["b", "shop.rank"] == sorted(re.findall("<h3>(shop.rank|b)</h3>", both))
 
 
 class TestInTheStore:

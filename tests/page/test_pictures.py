@@ -188,14 +188,15 @@ class TestCourses:
         (chart,) = drawn(verdict(difference(decides=decides, numbers=numbers, course=(look(0), look(1))))).values()
         assert is_drawn == ('class="decide"' in chart.picture)
 
-    def test_have_this_line_on_the_side_of_harm(self):
-        heights = {}
-        for worse in (-1, 1):
-            course = (look(0, 0.0, -0.3, 0.3), look(1, 0.0, -0.3, 0.3))
-            (chart,) = drawn(verdict(difference(numbers={"margin": 0.1, "worse": worse}, course=course))).values()
-            heights[worse] = float(chart.picture.split('class="decide"')[0].split('y1="')[-1].split('"')[0])
-        # From the top of the picture.
-        assert heights[1] < heights[-1]
+    @pytest.mark.parametrize(("worse", "end"), [(-1, max), (1, min)])
+    def test_have_this_line_at_the_margin_on_the_side_of_harm(self, worse, end):
+        course = (look(0, 0.0, -0.3, 0.3), look(1, 0.0, -0.3, 0.3))
+        (chart,) = drawn(verdict(difference(numbers={"margin": 0.3, "worse": worse}, course=course))).values()
+        (height,) = re.findall('y1="([^"]*)" x2="[^"]*" y2="[^"]*" class="decide"', chart.picture)
+        (band,) = re.findall('d="([^"]*)" class="band c1"', chart.picture)
+        # It meets the interval's end; heights are from the top.
+        ends = [float(each) for each in re.findall(r" ([\d.]+)", band)]
+        assert end(ends) == pytest.approx(float(height), abs=0.1)
 
 
 class TestEvidence:
@@ -320,6 +321,23 @@ class TestShadows:
     def test_are_those_of_the_last_phase(self):
         first = phase(shadows=[shadow(compared=5, agreement=MeanInterval(1.0, None, None, 5))])
         assert {} == drawn(verdict(), first, phase())
+
+
+def test_a_bar_of_a_share_is_as_long_as_the_share():
+    """Beside a longer bar, a share of all would look like less."""
+
+    def lengths(title, *phases, **known):
+        return [
+            float(each) for each in re.findall('<rect [^>]*width="([^"]*)" height="12"', drawn(*phases, **known)[title].picture)
+        ]
+
+    (full,) = lengths("Latency", verdict(), phase(arm("control", control=latency(5, 0.0, 0.0, 0.25))))[-1:]
+    shares = {"control": 0.75, "v2": 0.25}
+    configured = lengths("Units: configured and realised shares", verdict(realised=shares, shares=shares, srm_needed=3.0))
+    assert [0.75, 0.75, 0.25, 0.25] == [pytest.approx(each / full, abs=0.01) for each in configured]
+    known = {"compared": 4, "agreement": MeanInterval(0.75, 0.5, 1.0, 4), "reasons": {"value": 1}}
+    compared = lengths("Shadow of v2: 4 compared", verdict(), phase(shadows=[shadow(**known)]))
+    assert [0.75, 0.25] == [pytest.approx(each / full, abs=0.01) for each in compared]
 
 
 def test_preferences_are_those_of_the_last_phase_in_points():

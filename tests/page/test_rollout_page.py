@@ -193,6 +193,7 @@ class TestAJournal:
         assert "<title>shop.rank" in page
         assert "<h1>shop.rank</h1>" in page
         assert "cards" not in page.partition("<body")[2]
+        assert 'href="#' not in page
         assert "<p>Journal journal: 1 file, 10 lines</p>" in page
 
     @pytest.mark.parametrize("count", [0, 2])

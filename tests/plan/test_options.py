@@ -28,12 +28,14 @@ def test_every_further_option_is_given_by_its_name(kind, given):
         ("error_rate", {"harm": 0.5}, 1.0, 0.5),
         ("latency", {"threshold_s": 0.25}, 0.01, 0.01),
         ("latency_mean", {}, 0.1, 0.1),
+        ("latency_mean", {"harm": 0.05}, 0.1, 0.05),
+        ("shadow.mismatch", {"margin": 0.02}, 0.02, 0.02),
         ("first_item", {"threshold_s": 0.25}, 0.01, 0.01),
         ("revenue", {"margin": 2.0}, 2.0, 2.0),
         ("revenue", {"margin": 2.0, "harm": 0.0}, 2.0, 0.0),
     ],
 )
-def test_the_margin_and_the_rollback_threshold_of_each_metric(metric, options, margin, harm):
+def test_a_guardrail_has_the_documented_margin_and_harm(metric, options, margin, harm):
     guardrail = Guardrail(metric, **options)
     assert (margin, harm, margin) == (guardrail.margin, guardrail.harm, guardrail.mde)
 
@@ -58,9 +60,7 @@ def test_what_is_left_out_is_what_the_documentation_says():
 
 
 def test_a_step_of_a_test_asks_for_units_but_for_interleaved_lists_and_for_no_time():
-    ((of_units,), (of_lists,)) = (
-        Criteria.of_test(gates=[Gate("click", per=per)]).steps for per in ("call", "list")
-    )  # fmt: skip
+    ((of_units,), (of_lists,)) = (Criteria.of_test(gates=[Gate("click", per=per)]).steps for per in ("call", "list"))
     assert (100, 0.0, 0.0) == (of_units.min_units, of_units.min_time, of_units.share)
     assert (0, 0.0, 0.0) == (of_lists.min_units, of_lists.min_time, of_lists.share)
 
@@ -75,7 +75,8 @@ def test_a_step_of_a_test_asks_for_units_but_for_interleaved_lists_and_for_no_ti
         ("shadow.latency", False, False),
         ("shadow", False, False),
         ("shadows.mismatch", False, False),
-        ("shadow.mismatches", False, False),
+        ("shadow.mismatched", False, False),
+        ("my.shadow.mismatch", False, False),
         ("error_rate", False, True),
         ("latency", False, True),
         ("latency_mean", False, True),
@@ -123,7 +124,7 @@ def test_an_option_may_be_at_its_bound(make):
     make()
 
 
-SECOND = "is measured by the SDK itself, for every call and at once"
+OURS = "is measured by the SDK itself, for every call and at once"
 PREFERENCE = "is a preference for the candidate from -1 to 1"
 
 
@@ -137,11 +138,11 @@ PREFERENCE = "is a preference for the candidate from -1 to 1"
         (lambda: Guardrail("shadow.mismatch.price", margin=1.0), "It is a share of the pairs, above 0 and below 1"),
         (lambda: Guardrail("first_item"), "has no threshold_s"),
         (lambda: Guardrail("click", margin=0.1, threshold_s=0.1), "has a threshold_s"),
-        (lambda: Guardrail("error_rate", window="1h"), SECOND),
-        (lambda: Guardrail("error_rate", clip=(0, 1)), SECOND),
-        (lambda: Guardrail(MISMATCH, margin=0.1, clip=(0, 1)), SECOND),
-        (lambda: Guardrail("latency_mean", per="outcome"), SECOND),
-        (lambda: Guardrail("latency_mean", early_harm=True), SECOND),
+        (lambda: Guardrail("error_rate", window="1h"), OURS),
+        (lambda: Guardrail("error_rate", clip=(0, 1)), OURS),
+        (lambda: Guardrail(MISMATCH, margin=0.1, clip=(0, 1)), OURS),
+        (lambda: Guardrail("latency_mean", per="outcome"), OURS),
+        (lambda: Guardrail("latency_mean", early_harm=True), OURS),
         (lambda: Guardrail("click", margin=0.1, early_harm=True), "has early_harm=True and no window"),
         (lambda: Guardrail("click", margin=0.1, better="up"), "better='up' of Guardrail('click') is unknown"),
         (lambda: Guardrail("click", margin=0.1, on_fail="abort"), "on_fail='abort' of Guardrail('click') is unknown"),
@@ -237,9 +238,8 @@ def test_the_open_freeze_window_is_the_one_that_is_named():
     at = [criteria.frozen_by(first_s + offset * day) for offset in (-0.5, 0.5, 1.5, 2.5, 3.5)]
     assert [None, one, one, two, None] == at
     assert "2026-12-20 to 2026-12-22" == str(one)
-    assert "fri, sat 16:00-08:00 Europe/Berlin" == str(
-        Freeze("16:00", "08:00", days=("fri", "sat"), zone="Europe/Berlin")
-    )  # fmt: skip
+    weekly = Freeze("16:00", "08:00", days=("fri", "sat"), zone="Europe/Berlin")
+    assert "fri, sat 16:00-08:00 Europe/Berlin" == str(weekly)
 
 
 def test_a_planned_end_is_no_end_of_a_judge_s_preference():

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from datetime import timedelta
 from enum import Enum
 
@@ -55,6 +56,12 @@ def plain(request):
     return request
 
 
+def nested(depth, value, inside=lambda each: [each]):
+    for _ in range(depth):
+        value = inside(value)
+    return value
+
+
 # The same, or another ---------------------------------------------------------------------------------------------------
 
 SAME = {
@@ -77,6 +84,11 @@ SAME = {
     "a set in another order": ({"strategy": Targeting({"de", "fr", "it"})}, {"strategy": Targeting({"it", "de", "fr"})}),
     "a list and a tuple": ({"strategy": Targeting(["de"])}, {"strategy": Targeting(("de",))}),
     "1 and 1.0": ({"strategy": Targeting((), seed=1)}, {"strategy": Targeting((), seed=1.0)}),
+    "what is seven deep in lists": ({"strategy": Targeting(nested(7, "a"))}, {"strategy": Targeting(nested(7, "b"))}),
+    "what is seven deep in mappings": (
+        {"strategy": Targeting(nested(7, "a", lambda each: {"in": each}))},
+        {"strategy": Targeting(nested(7, "b", lambda each: {"in": each}))},
+    ),
     "objects of one class": ({"strategy": Targeting(object())}, {"strategy": Targeting(object())}),
 }
 
@@ -113,6 +125,14 @@ OTHER = {
     "the length of a list": ({"strategy": Interleave(k=5)}, {"strategy": Interleave(k=6)}),
     "a function of Interleave": ({"strategy": Interleave(key=str)}, {"strategy": Interleave(key=repr)}),
     "an argument of a plugin's strategy": ({"strategy": Targeting(["de"])}, {"strategy": Targeting(["fr"])}),
+    "an element of a set": ({"strategy": Targeting({"de", "fr"})}, {"strategy": Targeting({"de", "it"})}),
+    "what is five deep in lists": ({"strategy": Targeting(nested(5, "a"))}, {"strategy": Targeting(nested(5, "b"))}),
+    "what is five deep in mappings": (
+        {"strategy": Targeting(nested(5, "a", lambda each: {"in": each}))},
+        {"strategy": Targeting(nested(5, "b", lambda each: {"in": each}))},
+    ),
+    "a fraction and its text": ({"strategy": Targeting([0.5])}, {"strategy": Targeting(["0.5"])}),
+    "infinity": ({"strategy": Targeting([math.inf])}, {"strategy": Targeting([-math.inf])}),
     "its types": ({"strategy": Targeting(["1"])}, {"strategy": Targeting([1])}),
     "its default": ({"strategy": Targeting([])}, {"strategy": Targeting([], seed=2)}),
     "what is inside it": ({"strategy": Targeting(Rule("a"))}, {"strategy": Targeting(Rule("a", timedelta(2)))}),
@@ -175,14 +195,15 @@ def test_any_one_difference_makes_another_fingerprint(one, data):
 def test_the_value_itself_is_a_promise(tmp_path):
     """A store holds it: with another one, every rollout would begin again when the SDK is updated."""
     found = [fingerprint(version="1", key=b"key")]
-    for number, strategy in enumerate([Canary(["5%"]), Interleave(k=5, key=str)]):
+    held = {"places": {"de", "fr"}, "weight": 0.25, "most": math.inf, "rule": Rule("a"), "deep": nested(9, "a")}
+    for number, strategy in enumerate([Canary(["5%"]), Interleave(k=5, key=str), Targeting(held, seed=Colour.RED)]):
         runtime = Runtime(store=f"sqlite:///{tmp_path}/{number}.db")
         found.append(fingerprint(strategy, runtime=runtime))
         runtime.close(1.0)
     assert VALUES == tuple(found)
 
 
-VALUES = ("cdbc450e", "7539f5c4", "bfc12c5f")
+VALUES = ("cdbc450e", "7539f5c4", "bfc12c5f", "2e718e17")
 
 PROGRAM = """
     import random

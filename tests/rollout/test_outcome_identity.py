@@ -271,6 +271,20 @@ def test_an_odd_time_elsewhere_is_a_fault_that_is_told_of_its_rollout_alone(else
     assert "Outcomes of metric 'buy' are dated more than a minute ahead of this machine's clock. They count." in told
 
 
+def test_a_process_that_decorates_the_function_knows_its_layer(tmp_path, monkeypatch):
+    model, runtime = decorate(tmp_path, strategy=ABTest(0.5), layer=Layer("checkout", 0.0, 1.0))
+    monkeypatch.setattr(module, "_default", runtime)
+    model(42)
+    found = {layer: rollout_sdk.pseudonym("shop", 42, layer=layer) for layer in (None, "checkout", "another")}
+    elsewhere = rollout_sdk.pseudonym("bakery", 42, layer="another")
+    runtime.close(5.0)
+    text = "".join(path.read_text() for path in tmp_path.glob("events-*.jsonl"))
+    [unit] = [json.loads(each)["unit"] for each in text.splitlines() if '"decision"' in each]
+    assert unit == found[None] == found["checkout"] != found["another"]
+    # Units of a layer have one pseudonym in all of its rollouts.
+    assert elsewhere == found["another"]
+
+
 @pytest.mark.parametrize("layer", [None, "checkout"])
 def test_a_pseudonym_is_the_one_in_the_journal(tmp_path, elsewhere, layer):
     model, runtime = decorate(tmp_path, strategy=ABTest(0.5), layer=None if layer is None else Layer(layer, 0.0, 1.0))

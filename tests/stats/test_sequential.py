@@ -82,6 +82,13 @@ def test_the_confidence_sequence_leaves_out_exactly_what_the_e_value_refutes(est
         assert (not low < null < high) == (log_e >= -math.log(alpha))
 
 
+def test_where_no_effect_can_be_refuted_the_interval_is_infinite_and_beyond_that_it_grows_without_a_gap():
+    """With r = 1/2 and alpha = 1/2, c r is 2^(3/(nu + 1)) / 2: exactly 1 where nu is 2."""
+    ends = [confidence_sequence(3.0, 1.0, rho=1.0, alpha=0.5, df=df) for df in (1.5, 2.0, 2.0 + 1e-6, 2.1)]
+    assert [(-math.inf, math.inf)] * 2 == ends[:2]
+    assert ends[2][1] > 1_000 > ends[3][1]
+
+
 @given(ESTIMATES, ERRORS, RHOS, ALPHAS, DFS, st.floats(-8, 8))
 def test_a_one_sided_bound_leaves_out_exactly_what_the_e_value_refutes(estimate, error, rho, alpha, df, distance):
     low, high = one_sided_bound(estimate, error, rho=rho, alpha=alpha, df=df)

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from rollout_sdk import Decision, MissingUnitError, Phase, PluginError, Routed, StateError, hookimpl, rollout
+from rollout_sdk import ABTest, Decision, MissingUnitError, Phase, PluginError, Routed, Runtime, StateError, hookimpl, rollout
 
 
 @pytest.fixture
@@ -125,6 +125,49 @@ def test_a_plan_may_look_at_the_candidates_alone(decorate):
             return [Phase("only", dict.fromkeys(candidates, 0.25))]
 
     assert decorate(Planned()).rollout.phase.shares == {"v2": 0.25, "v3": 0.25}
+
+
+def test_where_several_plugins_plan_the_first_plan_counts():
+    class Plans:
+        def __init__(self, *plans):
+            self.name, self.plans = "/".join(map(str, plans)), plans
+
+        def rollout_phases(self, control, candidates):
+            return (self.plans and [Phase(name, dict.fromkeys(candidates, 0.1), control) for name in self.plans]) or None
+
+    for plugins, expected in [(["one", "two"], "0:one"), ([None, "two"], "0:two"), (["one", None], "0:one")]:
+        runtime = Runtime(plugins=[Plans(*filter(None, [plan])) for plan in plugins])
+        model = rollout(candidate=lambda user: 1, strategy=Fixed(Decision("control")), unit="user", key="k", runtime=runtime)(
+            lambda user: 0
+        )
+        assert expected == model.rollout.phase.name
+
+
+def test_calls_of_a_strategy_that_only_splits_units_do_not_ask_it_one_by_one(decorate):
+    class Counted(ABTest):
+        asked = 0
+
+        def rollout_route(self, request):
+            Counted.asked += 1
+            return super().rollout_route(request)
+
+    asked = []
+    code = ABTest.rollout_route.__code__
+    for strategy in (ABTest({"v2": 0.2, "v3": 0.2}), Counted({"v2": 0.2, "v3": 0.2})):
+        model, calls = decorate(strategy, key=type(strategy).__name__), []
+        model("u-0")
+        sys.setprofile(
+            lambda frame, event, _, calls=calls: calls.append(1) if event == "call" and frame.f_code is code else None
+        )
+        try:
+            for number in range(10):
+                model(f"u-{number}")
+        finally:
+            sys.setprofile(None)
+        asked.append(len(calls))
+    # A subclass that decides otherwise is asked for each call.
+    assert [0, 10] == asked
+    assert 11 == Counted.asked
 
 
 def test_a_strategy_without_steps_cannot_be_promoted(decorate):

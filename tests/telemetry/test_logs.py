@@ -225,6 +225,27 @@ def test_what_repeats_is_told_once_a_minute_with_how_often_it_was_not(traced, ca
     ]
 
 
+def test_beyond_a_number_of_kinds_further_ones_are_told_together(traced, caplog, monkeypatch):
+    """Classes of exceptions can be made at run time: what remembers them must not grow."""
+    monkeypatch.setattr(log_events, "_MOST_KINDS", 2)
+    caplog.set_level("INFO", "rollout_sdk")
+
+    def fails(x):
+        raise type(f"Error{x}", (Exception,), {})
+
+    for key in ("one", "two"):
+        shadowed = traced.model(lambda x: x, fails, Shadow(1.0), breaker=None, key=key)
+        for number in range(4):
+            shadowed(number)
+            assert traced.runtime.flush(10.0)
+    told = [
+        (record.rollout, record.error_type)
+        for record in caplog.records
+        if getattr(record, "event", None) == "rollout.shadow.failed"
+    ]
+    assert [("one", "Error0"), ("one", "Error1"), ("one", "Error2")] == told
+
+
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
 def test_events_about_single_calls_are_made_only_where_somebody_could_see_them(level, traced, caplog):
     caplog.set_level(level, "rollout_sdk")

@@ -32,6 +32,7 @@ PARTS = FOLDER / "parts.json"
 SETTINGS = FOLDER / "settings"
 PROGRAMS = FOLDER / "settings-of-programs"
 TESTS = "not slow and not backends and not servers and not browser"
+SIGNATURES = "tests/test_public.py::test_every_public_signature"
 FIRST_ROUND_S = 6.0
 LONGER = 4.0
 """How many times as long as a round of tests the next one is."""
@@ -46,11 +47,10 @@ class Reached:
         """Open the record, and run those parts of the tests that it does not have yet."""
         FOLDER.mkdir(exist_ok=True)
         recorded: dict[str, dict[str, str]] = json.loads(PARTS.read_text()) if PARTS.exists() else {}
-        for part in parts:
-            if part not in recorded:
-                _record(part)
-                recorded[part] = _digests()
-                PARTS.write_text(json.dumps(recorded))
+        if new := [part for part in parts if part not in recorded]:
+            _record(new)
+            recorded |= dict.fromkeys(new, _digests())
+            PARTS.write_text(json.dumps(recorded))
         now = _digests()
         self.changed: set[str] = {
             path for then in recorded.values() for path, digest in then.items() if now.get(path) != digest
@@ -78,11 +78,12 @@ class Reached:
         # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK), and other lines
         # have these numbers in a file that has changed.
         if mutant.runs_in is None or mutant.runs_in in lines.get("", ()) or str(mutant.path) in self.changed:
-            found = passing
+            # What the import has made of a signature is looked at without running a line of the file.
+            found = passing + [name for name in self.times if name.startswith(SIGNATURES) and name not in lines]
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
-            sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach[name])),
-            sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines[name]), self._reach[name])),
+            sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach.get(name, 0))),
+            sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines.get(name, ())))),
         )
         waiting = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))
         round_s, total_s = FIRST_ROUND_S, 0.0
@@ -146,8 +147,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Recording())
 
 
-def _record(part: str) -> None:
-    print(f"Recording which test of {part} reaches which line ...", flush=True)
+def _record(parts: Sequence[str]) -> None:
+    print(f"Recording which test of {', '.join(parts)} reaches which line ...", flush=True)
     # Record lines, not branches.
     SETTINGS.write_text(f"[run]\nbranch = false\ndata_file = {COVERAGE}\n")
     PROGRAMS.write_text(
@@ -155,7 +156,7 @@ def _record(part: str) -> None:
         f"data_file = {FOLDER / 'program'}\nsource = {ROOT / PACKAGE}\ncontext = ${{PYTEST_CURRENT_TEST}}\n"
     )
     recorded = ["--cov", PACKAGE, f"--cov-config={SETTINGS}", "--cov-context=test", "--cov-report=", "--cov-append"]
-    _pytest("-n", str(os.cpu_count()), "--dist", "worksteal", *recorded, part)
+    _pytest("-n", str(os.cpu_count()), "--dist", "worksteal", *recorded, *parts)
     # Tests that look at what coverage changes, such as the modules of a program.
     failed = json.loads(FAILED.read_text())
     if failed:

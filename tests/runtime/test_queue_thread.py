@@ -1,0 +1,60 @@
+"""The threads of the background: one at a time for a queue, which costs nothing while it waits."""
+
+import threading
+import time
+
+import pytest
+
+from rollout_sdk.resilience.queue_thread import QueueThread
+
+
+@pytest.fixture
+def release():
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_who_waits_for_room_leaves_the_processor_to_others(release):
+    thread = QueueThread("rollout-test", lambda _: release.wait(10), failed=lambda *_: None, called=str)
+    thread.put("blocks")
+    threading.Timer(0.3, release.set).start()
+    began, used = time.perf_counter(), time.thread_time()
+    assert thread.wait_for_room(1)
+    waited = time.perf_counter() - began
+    assert waited > 0.25
+    assert time.thread_time() - used < 0.1 * waited
+    thread.close()
+
+
+def test_a_thread_that_breaks_after_its_end_leaves_its_successor_alone(release):
+    """Otherwise two threads would take the items of one queue, in any order."""
+    is_broken, is_first, taken = threading.Event(), threading.Event(), []
+
+    def take(item):
+        taken.append(item)
+        if item == "breaks":
+            is_first.set()
+            is_broken.wait(10)
+            raise ValueError
+        if item == "waits":
+            release.wait(10)
+
+    def failed(*_):
+        raise SystemExit
+
+    thread = QueueThread("rollout-test", take, failed=failed, called=str)
+    thread.put("breaks")
+    assert is_first.wait(10)
+    (broken,) = [each for each in threading.enumerate() if each.name == "rollout-test"]
+    thread.end()
+    thread.put("waits")
+    is_broken.set()
+    broken.join(10)
+    thread.put("comes after it")
+    time.sleep(0.1)
+    assert "comes after it" not in taken
+    release.set()
+    assert thread.wait(thread.mark(), 10.0)
+    assert ["breaks", "waits", "comes after it"] == taken
+    thread.close()
