@@ -5,7 +5,15 @@ import re
 import pytest
 from attrs import evolve, fields
 
-from rollout_sdk.records import Decision, RecordedEvent, RoutedEvent, RoutedRows, ShadowedEvent
+from rollout_sdk.records import (
+    BreakerEvent,
+    Decision,
+    RecordedEvent,
+    RoutedEvent,
+    RoutedRows,
+    ShadowedEvent,
+    TransitionedEvent,
+)
 
 DECISION = Decision("v2", id="d", rollout="model", phase="0:50%")
 CALL = RoutedEvent(DECISION, "v2", ())
@@ -77,3 +85,10 @@ def test_two_events_a_millisecond_apart_are_two_and_what_is_sent_again_is_one():
     assert OUTCOME.identity == evolve(OUTCOME, time_s=OUTCOME.time_s + 1e-7, unit="u", phase="1:5%").identity
     named = evolve(OUTCOME, event_id="e")
     assert named.identity == evolve(named, value=2.0, time_s=1.0, decision_id="another").identity
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5, 2.0**-12])
+def test_what_happens_to_a_rollout_is_kept_at_every_rate(rate):
+    breaker = BreakerEvent("model", "v2", "open", 20, 20, 30.0, 1.0)
+    moved = TransitionedEvent("model", "canary", "abort", "aborted", 1, "0:5%", "1:aborted", {}, "ann", "", 1.0)
+    assert (breaker, moved) == (breaker.drawn(rate), moved.drawn(rate))
