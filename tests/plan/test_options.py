@@ -246,3 +246,50 @@ def test_a_planned_end_is_no_end_of_a_judge_s_preference():
     gates = Canary(["5%"], horizon=5_000, gates=[Gate("click"), Gate("judge.preference")]).criteria.gates
     assert [5_000, None] == [gate.horizon for gate in gates]
     assert ["call", "outcome"] == [gate.per for gate in gates]
+
+
+@pytest.mark.parametrize(
+    ("segments", "as_texts"),
+    [
+        (None, {}),
+        ({}, {}),
+        (
+            {"country": ["NL", "DE"], "request.user.age": (30, True)},
+            {"country": ("NL", "DE"), "request.user.age": ("30", "True")},
+        ),
+        ({"a": ["x" * 60]}, {"a": ("x" * 60,)}),
+        ({"a": list(range(20))}, {"a": tuple(map(str, range(20)))}),
+        ({key: ["x"] for key in "abcd"}, dict.fromkeys("abcd", ("x",))),
+    ],
+)
+def test_segments_are_the_texts_of_their_values(segments, as_texts):
+    assert as_texts == Criteria(segments=segments).segments
+
+
+@pytest.mark.parametrize(
+    ("segments", "problem"),
+    [
+        (["country"], "does not list up to 4 attributes"),
+        ({key: ["x"] for key in "abcde"}, "does not list up to 4 attributes"),
+        ({1: ["x"]}, "has the attribute 1"),
+        ({"a b": ["x"]}, "has the attribute 'a b'"),
+        ({"a..b": ["x"]}, "has the attribute 'a..b'"),
+        ({"a": []}, "It lists 1 to 20 different"),
+        ({"a": list(range(21))}, "It lists 1 to 20 different"),
+        ({"a": "NL"}, "It lists 1 to 20 different"),
+        ({"a": b"NL"}, "It lists 1 to 20 different"),
+        ({"a": {"NL"}}, "It lists 1 to 20 different"),
+        ({"a": ["NL", "NL"]}, "It lists 1 to 20 different"),
+        ({"a": ["1", 1]}, "It lists 1 to 20 different"),
+        ({"a": ["NL", 1.5]}, "It lists 1 to 20 different"),
+        ({"a": ["NL", None]}, "It lists 1 to 20 different"),
+        ({"a": [""]}, "It lists 1 to 20 different"),
+        ({"a": ["x" * 61]}, "It lists 1 to 20 different"),
+        ({"a": ["NL\n"]}, "It lists 1 to 20 different"),
+        ({"a": ["other"]}, "calls with another value are 'other'"),
+    ],
+)
+def test_segments_that_could_not_be_told_apart_are_refused(segments, problem):
+    with pytest.raises(ConfigurationError) as caught:
+        Criteria(segments=segments)
+    assert problem in str(caught.value)

@@ -99,7 +99,7 @@ def test_a_metric_may_have_a_name_of_one_letter():
     assert "x" == Gate("x").metric
 
 
-@pytest.mark.parametrize(("harm", "warns"), [(None, False), (0.1, False), (0.02, False), (0.009, True)])
+@pytest.mark.parametrize(("harm", "warns"), [(None, False), (0.1, False), (0.02, False), (0.01, False), (0.0095, True)])
 def test_a_candidate_that_is_accepted_and_then_rolled_back_is_warned_of(harm, warns):
     (*warnings,) = Canary(["5%"], guardrails=[Guardrail("click", margin=0.1, harm=harm)]).criteria.warnings
     assert warns == any("is less than a tenth of margin=0.1" in each for each in warnings)
