@@ -265,3 +265,15 @@ def test_a_file_that_cannot_be_opened_is_counted(tmp_path, monkeypatch):
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match="There is no journal folder"):
         read_journal(tmp_path / "nowhere")
+
+
+def test_what_has_been_read_is_counted_from_nothing(tmp_path):
+    found = journal(tmp_path, GOOD["decision"], GOOD["outcome"])
+    (path,) = found.files
+    assert (0, 0, 0, 0) == (found.lines, found.bytes, found.cut, found.repeated)
+    assert 2 == len(list(found.records_of(path)))
+    assert (2, path.stat().st_size) == (found.lines, found.bytes)
+    # A pass over everything starts anew.
+    for _ in range(2):
+        assert 2 == len(list(found))
+        assert (2, path.stat().st_size) == (found.lines, found.bytes)
