@@ -241,7 +241,7 @@ faults: $(VENV)/.dev
 
 # Faults for each room, drawn by a seed; the first run records which test reaches which line.
 ROOMS ?=
-MUTANTS ?= --number 20 --seed 1
+MUTANTS ?= --number 10 --seed 1 2
 mutants: $(VENV)/.dev
 	$(BIN)/python -m tools.mutants $(MUTANTS) $(ROOMS)
 

@@ -1,6 +1,8 @@
 """The recorder: what goes in comes out or is counted, nobody waits, and nothing ends its thread."""
 
 import asyncio
+import multiprocessing.process
+import multiprocessing.util
 import sys
 import threading
 import time
@@ -54,6 +56,19 @@ def put_from_threads(recorder, number, threads=8):
         worker.start()
     for worker in workers:
         worker.join()
+
+
+@pytest.mark.parametrize(("parent", "finalizers"), [(None, 0), (object(), 1)])
+def test_a_child_of_multiprocessing_which_ends_without_atexit_has_a_finalizer(parent, finalizers, sink, monkeypatch):
+    made = []
+    monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: parent)
+    monkeypatch.setattr(multiprocessing.util, "Finalize", lambda _, close, exitpriority: made.append(close))
+    sink.recorder.close_at_exit()
+    sink.recorder.put("the last one")
+    assert finalizers == len(made)
+    for close in made:
+        close()
+        assert ["the last one"] == sink.facts
 
 
 def test_facts_come_out_in_order_and_in_one_thread(sink):
