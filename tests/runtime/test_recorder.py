@@ -61,6 +61,7 @@ def put_from_threads(recorder, number, threads=8):
 @pytest.mark.parametrize(("parent", "finalizers"), [(None, 0), (object(), 1)])
 def test_a_child_of_multiprocessing_which_ends_without_atexit_has_a_finalizer(parent, finalizers, sink, monkeypatch):
     made = []
+    sink.recorder.put("the first one")
     monkeypatch.setattr(multiprocessing.process, "parent_process", lambda: parent)
     monkeypatch.setattr(multiprocessing.util, "Finalize", lambda _, close, exitpriority: made.append(close))
     sink.recorder.close_at_exit()
@@ -68,7 +69,7 @@ def test_a_child_of_multiprocessing_which_ends_without_atexit_has_a_finalizer(pa
     assert finalizers == len(made)
     for close in made:
         close()
-        assert ["the last one"] == sink.facts
+        assert ["the first one", "the last one"] == sink.facts
 
 
 def test_facts_come_out_in_order_and_in_one_thread(sink):
