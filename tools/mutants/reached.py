@@ -76,12 +76,11 @@ class Reached:
         passing = [name for name in lines if name in self.times]
         found = [name for name in passing if mutant.runs_in in lines[name]]
         # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK), and other lines
-        # have these numbers in a file that has changed: the tests of its room come first then.
+        # have these numbers in a file that has changed: the tests of its room come first then, and that of all signatures.
         first: tuple[str, ...] = ()
         if mutant.runs_in is None or mutant.runs_in in lines.get("", ()) or str(mutant.path) in self.changed:
             first = (f"tests/{mutant.path.parts[1]}", f"tests/test_{mutant.path.stem}", SIGNATURES)
-            # What the import has made of a signature is looked at without running a line of the file.
-            found = passing + [name for name in self.times if name.startswith(SIGNATURES) and name not in lines]
+            found = [name for name in self.times if name in lines or name.startswith(first)]
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
             sorted(found, key=lambda name: (not name.startswith(first), self.times[name] > 2.0, self._reach.get(name, 0))),
