@@ -33,6 +33,8 @@ SETTINGS = FOLDER / "settings"
 PROGRAMS = FOLDER / "settings-of-programs"
 TESTS = "not slow and not backends and not servers and not browser"
 SIGNATURES = "tests/test_public.py::test_every_public_signature"
+TESTED_IN = {"recording": "runtime", "settings": "rollout", "assembly.py": "rollout", "decorator.py": "rollout"}
+"""Rooms whose tests have the name of another one."""
 FIRST_ROUND_S = 6.0
 LONGER = 4.0
 """How many times as long as a round of tests the next one is."""
@@ -69,22 +71,23 @@ class Reached:
     def rounds(self, mutant: Mutant, most_s: float) -> Iterator[list[str]]:
         """The tests that reach a fault, in rounds that get longer: those that are likely to notice it, and then the others.
 
-        They are ordered by turns: one that reaches little else, and one that reaches much of its file. Long ones are last, and
-        all together take at most `most_s`.
+        They are ordered by turns: one that is of the same room, one that reaches little else, and one that reaches much of its
+        file. Long ones are last, and all together take at most `most_s`.
         """
         lines = self._lines.get(str(mutant.path), {})
         passing = [name for name in lines if name in self.times]
         found = [name for name in passing if mutant.runs_in in lines[name]]
+        room = mutant.path.parts[1]
+        own = (f"tests/{TESTED_IN.get(room, room)}", f"tests/test_{mutant.path.stem}", SIGNATURES)
         # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK), and other lines
-        # have these numbers in a file that has changed: the tests of its room come first then, and that of all signatures.
-        first: tuple[str, ...] = ()
+        # have these numbers in a file that has changed.
         if mutant.runs_in is None or mutant.runs_in in lines.get("", ()) or str(mutant.path) in self.changed:
-            first = (f"tests/{mutant.path.parts[1]}", f"tests/test_{mutant.path.stem}", SIGNATURES)
-            found = [name for name in self.times if name in lines or name.startswith(first)]
+            found = [name for name in self.times if name in lines or name.startswith(own)]
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
-            sorted(found, key=lambda name: (not name.startswith(first), self.times[name] > 2.0, self._reach.get(name, 0))),
-            sorted(found, key=lambda name: (not name.startswith(first), self.times[name] > 2.0, -len(lines.get(name, ())))),
+            sorted(found, key=lambda name: (not name.startswith(own), self.times[name])),
+            sorted(found, key=lambda name: (self.times[name] > 2.0, self._reach.get(name, 0))),
+            sorted(found, key=lambda name: (self.times[name] > 2.0, -len(lines.get(name, ())))),
         )
         waiting = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))
         round_s, total_s = FIRST_ROUND_S, 0.0
