@@ -38,7 +38,7 @@ TESTED_IN = {"recording": "runtime", "settings": "rollout", "assembly.py": "roll
 FIRST_ROUND_S = 6.0
 LONGER = 4.0
 """How many times as long as a round of tests the next one is."""
-LEAST_S = 0.05
+LEAST_S = 0.01
 """What pytest needs for a test besides what it measures."""
 
 
