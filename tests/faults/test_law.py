@@ -28,7 +28,7 @@ def test_a_run_that_ends_once_keeps_the_law(watch, monkeypatch):
 
 
 def test_a_run_that_never_ends_breaks_it(watch, monkeypatch):
-    monkeypatch.setattr(ShadowRun, "end", lambda self, *_, **__: False)
+    monkeypatch.setattr(ShadowRun, "end", lambda self, *_, **__: None)
     law, runtime, model = watched(watch, monkeypatch)
     model(1)
     runtime.flush(10.0)
@@ -41,7 +41,8 @@ def test_a_run_that_ends_twice_breaks_it(watch, monkeypatch):
     model(1)
     runtime.flush(10.0)
     law.made[0]._open.append(True)
-    assert law.made[0].end("timeout")
+    law.made[0].end("timeout")
+    assert 2 == law.ended[id(law.made[0])]
     with pytest.raises(AssertionError):
         law.check()
 
