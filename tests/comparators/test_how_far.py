@@ -38,6 +38,26 @@ def test_of_answers_of_two_lengths_the_places_that_are_not_the_same_are_counted(
         assert (reason, pytest.approx(difference)) == (found.reason, found.difference)
 
 
+FRAME = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+
+
+@pytest.mark.parametrize(
+    ("other", "reason", "difference"),
+    [
+        (FRAME.copy(), None, 0.0),
+        (FRAME.assign(b=[3, 5]), "value", 0.5),
+        (FRAME.set_axis([1, 2]), "index", 1.0),
+        (FRAME.head(1), "shape", 1.0),
+        (FRAME.rename(columns={"b": "c"}), "columns", 1.0),
+        (FRAME.assign(c=0), "columns", 1 / 3),
+        (FRAME[["b", "a"]], "columns", 1.0),
+    ],
+)
+def test_of_two_frames_the_columns_that_differ_are_counted(other, reason, difference):
+    for found in (compare(FRAME, other), compare(other, FRAME)):
+        assert (reason, pytest.approx(difference)) == (found.reason, found.difference)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "reason", "difference"),
     [
