@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from rollout_sdk import ABTest, Canary, Runtime, Shadow, rollout
 from rollout_sdk.control.control_file import ControlFile, Wanted, WantedRollout
+from tests.processes import Processes
 
 
 @pytest.fixture
@@ -226,6 +227,17 @@ def test_what_a_rollout_cannot_do_is_counted_and_the_others_are_steered(path, wa
     split, model = canary(runtime, strategy=ABTest(1.0), key="ab"), canary(runtime)
     assert ("new", 0.07) == (split("u"), model.rollout.phase.shares["candidate"])
     assert {("control file", "StateError"): 1} == runtime.faults
+
+
+def test_what_a_rollout_cannot_do_is_not_tried_again_by_processes_that_start_later(path):
+    put(path, 'version = 1\n[rollouts."shop.rank"]\nshare = "5%"')
+    processes, faults = Processes(control=path), []
+    for _ in range(2):
+        runtime = processes()
+        canary(runtime, strategy=ABTest(1.0))
+        faults.append(dict(runtime.faults))
+    processes.close()
+    assert [{("control file", "StateError"): 1}, {}] == faults
 
 
 def test_several_shares_never_exceed_the_whole_on_the_way(path, watch):
