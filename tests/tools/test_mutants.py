@@ -135,10 +135,12 @@ def test_a_fault_is_noticed_where_a_test_fails_that_passes_without_it(run_python
             fails = "tests/test_fails.py::test_it"
             (tests / "test_fails.py").write_text("def test_it():\\n    assert False")
             found += [copy.is_noticed(faults[0], names, dict.fromkeys(names, 1.0)) for names in ([fails], [fails, test])]
+            hangs = Mutant(path, 1, "", "", "", len(source), len(source), "import time; time.sleep(1_000)")
+            found.append(copy.is_noticed(hangs, [test, fails], {test: 1.0, fails: 1.0}))
             print(found)
         """,
-        timeout=100,
+        timeout=200,
         PYTHONPATH=str(root),
     )
     said = "tests/test_fails.py::test_it fails, or takes too long, without a fault\n"
-    assert (2 * said, "[True, False, False, True]\n") == (result.stderr, result.stdout)
+    assert (2 * said, "[True, False, False, True, True]\n") == (result.stderr, result.stdout)
