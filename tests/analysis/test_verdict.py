@@ -222,6 +222,12 @@ def test_only_what_is_asked_for_is_reported(tmp_path):
     assert (2, True) == (wrong.exit_code, "Give a time (2026-11-24, in UTC) or how long ago (2d, 12h)." in wrong.stderr)
 
 
+def test_only_a_canary_has_steps(tmp_path):
+    split = served(tmp_path, ABTest(0.5, gates=[Gate("click")]), even(20), even(4), key="split")
+    canary = served(tmp_path, Canary(["20%", "50%"]), {"control": 40, "candidate": 10}, even(4), key="canary")
+    assert [(None, 0), (1, 2)] == [(each.step, each.steps) for each in (split, canary)]
+
+
 def test_a_word_stands_beside_every_colour(tmp_path):
     served(tmp_path, ABTest(0.5), even(20), even(4))
     coloured = as_screen(summarise(tmp_path), style=lambda text, headline: f"<{headline}>{text}</>")
