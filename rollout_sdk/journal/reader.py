@@ -11,6 +11,7 @@ import os
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,8 @@ class Journal:
         try:
             with path.open("rb") as raw:
                 if path.suffix == ".gz":
-                    last = next(iter(deque(gzip.GzipFile(fileobj=raw), maxlen=1)), b"")
+                    lines = iter(partial(gzip.GzipFile(fileobj=raw).readline, _LONGEST_LINE), b"")
+                    last = next(iter(deque(lines, maxlen=1)), b"")
                 else:
                     raw.seek(max(0, path.stat().st_size - _LONGEST_LINE))
                     last = raw.read().rpartition(b"\n")[2]

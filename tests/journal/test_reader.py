@@ -1,5 +1,6 @@
 """The reader: damage costs only itself, is counted, and never stops anybody."""
 
+import gzip
 import json
 import os
 
@@ -179,15 +180,19 @@ def test_a_line_that_another_program_has_written_anew_is_read(before, after, tmp
         (json.dumps(DECISION).encode(), {"damaged": 1}, 0, 1),
         (b'{"event":"dance","v":1}', {"damaged": 1, "unknown event": 1}, 0, 2),
         (json.dumps({**DECISION, "v": SCHEMA + 1}).encode(), {"damaged": 1, "schema": 1}, 0, 2),
+        pytest.param(json.dumps({**DECISION, "id": "x" * (5 << 20)}).encode(), {"damaged": 2}, 1, 1, id="too long"),
     ],
 )
 def test_only_a_last_line_without_its_end_is_cut_and_is_not_counted_as_damaged(last, skipped, cut, damaged, tmp_path):
     found = read_journal(tmp_path)
     assert (0, 0, 0, 0, 0) == (found.lines, found.cut, found.bytes, found.repeated, found.damaged)
-    (tmp_path / "events-a.jsonl").write_bytes(json.dumps(DECISION).encode() + b"\nx\n" + last)
+    (path := tmp_path / "events-a.jsonl").write_bytes(json.dumps(DECISION).encode() + b"\nx\n" + last)
     list(found)
     assert (skipped, cut, damaged) == (found.skipped, found.cut, found.damaged)
-    assert (tmp_path / "events-a.jsonl").stat().st_size == found.bytes
+    assert path.stat().st_size == found.bytes
+    packed = tmp_path / "events-a.jsonl.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert [bool(cut), bool(cut)] == [found.is_cut(path), found.is_cut(packed)]
 
 
 def test_blank_lines_are_nothing(tmp_path):
