@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from rollout_sdk import ABTest, ConfigurationError, Interleave, Runtime, Shadow, Telemetry
 from rollout_sdk.testing import RecordingPlugin
@@ -151,11 +153,10 @@ def test_what_is_no_plain_value_is_left_out(value, trace_with):
     assert not [name for name in traced.spans()["route model"].attributes if name.startswith("rollout.captured.")]
 
 
-def test_nothing_is_captured_for_a_span_that_is_not_recorded(trace_with):
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-
+@pytest.mark.parametrize("settings", [{}, {"flag_events": "log", "logger_provider": LoggerProvider(shutdown_on_exit=False)}])
+def test_nothing_is_captured_for_a_span_that_is_not_recorded(settings, trace_with):
     seen = []
-    traced = trace_with(ALWAYS_OFF, capture=lambda request: seen.append(request) or {})
+    traced = trace_with(ALWAYS_OFF, capture=lambda request: seen.append(request) or {}, **settings)
     traced.model(lambda x: x, lambda x: x)("u")
     assert ([], ()) == (seen, traced.finished())
 

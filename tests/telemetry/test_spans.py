@@ -1,6 +1,7 @@
 """Spans and metrics, as an application's own SDK receives them."""
 
 import asyncio
+import functools
 import itertools
 import random
 import threading
@@ -41,6 +42,25 @@ def test_a_call_is_a_route_span_with_an_invoke_span_inside(traced):
         route.attributes["rollout.decision.id"],
     )  # fmt: skip
     assert ["feature_flag.evaluation"] == [event.name for event in route.events]
+
+
+class Callable:
+    def __call__(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (lambda x: x, f"{__name__}.<lambda>"),
+        (Callable(), f"{__name__}.Callable"),
+        (functools.partial(pow, 2), "functools.partial"),
+        (abs, "builtins.abs"),
+    ],
+)
+def test_a_run_says_where_its_function_is_defined(function, name, traced):
+    traced.model(lambda x, /: x, function)(1)
+    assert name == traced.spans()["invoke model/candidate"].attributes["code.function.name"]
 
 
 def test_spans_of_the_model_are_inside_invoke(traced):
