@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from bisect import bisect
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from itertools import chain
@@ -38,7 +39,8 @@ TESTED_IN = {"recording": "runtime", "settings": "rollout", "assembly.py": "roll
 FIRST_ROUND_S = 6.0
 LONGER = 4.0
 """How many times as long as a round of tests the next one is."""
-LONG_S = 0.2
+LONG_S = (0.2, 2.0)
+"""A test that takes longer than one of these is tried after those that do not."""
 LEAST_S = 0.01
 """What pytest needs for a test besides what it measures."""
 
@@ -87,8 +89,8 @@ class Reached:
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
             sorted(found, key=lambda name: (not name.startswith(own), self.times[name])),
-            sorted(found, key=lambda name: (self.times[name] > LONG_S, self._reach.get(name, 0))),
-            sorted(found, key=lambda name: (self.times[name] > LONG_S, -len(lines.get(name, ())))),
+            sorted(found, key=lambda name: (bisect(LONG_S, self.times[name]), self._reach.get(name, 0))),
+            sorted(found, key=lambda name: (bisect(LONG_S, self.times[name]), -len(lines.get(name, ())))),
         )
         waiting = list(dict.fromkeys(chain.from_iterable(zip(*orders, strict=True))))
         round_s, total_s = FIRST_ROUND_S, 0.0
