@@ -346,7 +346,7 @@ def said_live(source, folder, pieces, *, apart=False, ahead=0):
     return live, {each.rollout: each.verdict for each in live.report().rollouts}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 @pytest.mark.parametrize(
     "how", [{}, {"apart": True}, {"apart": True, "ahead": 2}], ids=["one process", "outcomes of another", "before their calls"]
 )

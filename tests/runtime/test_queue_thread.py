@@ -58,3 +58,34 @@ def test_a_thread_that_breaks_after_its_end_leaves_its_successor_alone(release):
     assert thread.wait(thread.mark(), 10.0)
     assert ["breaks", "waits", "comes after it"] == taken
     thread.close()
+
+
+def test_what_waits_at_a_fork_is_processed_by_the_parent_alone(run_python):
+    result = run_python(
+        """
+        import os, threading
+        from rollout_sdk.resilience.queue_thread import QueueThread
+
+        taken, has_begun, release = [], threading.Event(), threading.Event()
+
+        def take(item):
+            taken.append(item)
+            if item == "blocks":
+                has_begun.set()
+                release.wait(10)
+
+        thread = QueueThread("rollout-test", take, failed=lambda *_: None, called=str)
+        thread.put("blocks")
+        thread.put("waits")
+        has_begun.wait(10)
+        pid = os.fork()
+        if pid == 0:
+            taken.clear()
+            thread.put("of the child")
+            is_done = thread.wait(thread.mark(), 5.0)
+            os._exit(0 if is_done and taken == ["of the child"] and not thread.waiting else 1)
+        release.set()
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), thread.wait(thread.mark(), 10.0), taken)
+        """
+    )
+    assert ("0 True ['blocks', 'waits']\n", "") == (result.stdout, result.stderr)
