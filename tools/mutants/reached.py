@@ -34,7 +34,16 @@ SETTINGS = FOLDER / "settings"
 PROGRAMS = FOLDER / "settings-of-programs"
 TESTS = "not slow and not backends and not servers and not browser"
 SIGNATURES = "tests/test_public.py::test_every_public_signature"
-TESTED_IN = {"recording": "runtime", "settings": "rollout", "assembly.py": "rollout", "decorator.py": "rollout"}
+TESTED_IN = {
+    "assembly.py": "rollout",
+    "controller": "rollout",
+    "decorator.py": "rollout",
+    "plugins": "plugins_",
+    "recording": "runtime",
+    "resilience": "runtime",
+    "settings": "rollout",
+    "testing": "kit",
+}
 """Rooms whose tests have the name of another one."""
 FIRST_ROUND_S = 6.0
 LONGER = 4.0
@@ -81,14 +90,15 @@ class Reached:
         passing = [name for name in lines if name in self.times]
         found = [name for name in passing if mutant.runs_in in lines[name]]
         room = mutant.path.parts[1]
-        own = (f"tests/{TESTED_IN.get(room, room)}", f"tests/test_{mutant.path.stem}", SIGNATURES)
+        folder, file = f"tests/{TESTED_IN.get(room, room)}/", f"/test_{mutant.path.stem}.py::"
+        own = {name for name in self.times if name.startswith((folder, SIGNATURES)) or file in name}
         # No single test reaches what runs at the import (or, as far as coverage knows, in a thread of the SDK), and other lines
         # have these numbers in a file that has changed.
         if mutant.runs_in is None or mutant.runs_in in lines.get("", ()) or str(mutant.path) in self.changed:
-            found = [name for name in self.times if name in lines or name.startswith(own)]
+            found = [name for name in self.times if name in lines or name in own]
         # Every test that creates an object reaches its `__init__`; one that uses it reaches more of the file.
         orders = (
-            sorted(found, key=lambda name: (not name.startswith(own), self.times[name])),
+            sorted(found, key=lambda name: (name not in own, self.times[name])),
             sorted(found, key=lambda name: (bisect(LONG_S, self.times[name]), self._reach.get(name, 0))),
             sorted(found, key=lambda name: (bisect(LONG_S, self.times[name]), -len(lines.get(name, ())))),
         )
