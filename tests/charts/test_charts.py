@@ -223,6 +223,10 @@ class TestScale:
         ]
         assert [name for _, name in time_ticks(1_790_000_000, 1_790_000_000 + 3_600, 4)] == ["14:15", "14:30", "14:45", "15:00"]
 
+    @pytest.mark.parametrize("step", [1, 5, 15, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200, 86_400, 7 * 86_400])
+    def test_times_are_those_of_a_clock_and_a_calendar(self, step):
+        assert [each for each, _ in time_ticks(0, step, 1)] == [0, step]
+
     def test_a_century_has_few_ticks(self):
         assert 1 <= len(time_ticks(0, 3.2e9, 4)) <= 12
 

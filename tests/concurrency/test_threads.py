@@ -188,6 +188,25 @@ def test_a_thread_runs_and_knows_that_it_does(monkeypatch, make_green):
     assert until(lambda: thread._ident not in threads._ours)
 
 
+def test_a_thread_that_began_before_a_patch_ends_in_peace(monkeypatch):
+    """At its end, Python looks a thread up by its ident, which gevent's patch changes."""
+    go, broken = threading.Event(), []
+    monkeypatch.setattr(sys, "unraisablehook", broken.append)
+    monkeypatch.setattr(threading, "excepthook", broken.append)
+    thread = Thread(lambda: go.wait(10), "test")
+    thread.start()
+    assert until(thread.is_alive)
+    (ident,) = [number for number, each in threading._active.items() if each is thread._thread]
+    fake_gevent(monkeypatch)
+    monkeypatch.setattr(threading, "get_ident", lambda: threads.native_ident() + (threads.native_ident() == ident))
+    go.set()
+    assert until(lambda: ident + 1 not in threading._active and not thread.is_alive())
+    time.sleep(0.05)
+    monkeypatch.undo()
+    del threading._active[ident]
+    assert broken == []
+
+
 class Watched:
     """Counts its calls."""
 
