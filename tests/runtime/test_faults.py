@@ -43,9 +43,12 @@ def test_faults_are_counted_one_by_one_and_told_once_a_minute(runtime, monkeypat
     runtime.failed("x", KeyError())
     assert {("x", "ValueError"): 1000, ("x", "KeyError"): 1} == runtime.faults
     assert [Fault("x", "ValueError", 1), Fault("x", "KeyError", 1)] == told
-    monkeypatch.setattr(rollout_sdk.resilience.faults, "_TELL_EVERY_S", 0.0)
-    runtime.failed("x", ValueError())
-    assert Fault("x", "ValueError", 1001) == told[-1]
+    began = rollout_sdk.resilience.faults.monotonic()
+    for later, count in ((59.0, None), (61.0, 1002), (120.0, None), (121.0, 1004)):
+        monkeypatch.setattr(rollout_sdk.resilience.faults, "monotonic", lambda later=later: began + later)
+        told.clear()
+        runtime.failed("x", ValueError())
+        assert told == ([] if count is None else [Fault("x", "ValueError", count)])
 
 
 def test_faults_are_counted_exactly_under_threads(runtime):

@@ -212,17 +212,18 @@ def test_a_rollback_and_an_abort_warn_and_other_changes_inform(traced, caplog):
 def test_what_repeats_is_told_once_a_minute_with_how_often_it_was_not(traced, caplog, monkeypatch):
     caplog.set_level("INFO", "rollout_sdk")
     shadowed = traced.model(lambda x: x, lambda x: 1 / 0, Shadow(1.0), breaker=None)
-    for number in range(20):
-        shadowed(f"u-{number}")
-    assert traced.runtime.flush(10.0)
-    assert 1 == sum(getattr(record, "event", None) == "rollout.shadow.failed" for record in caplog.records)
-    # A minute later.
-    monkeypatch.setattr(log_events, "_ONCE_A_MINUTE_S", 0.0)
-    shadowed("u")
-    assert traced.runtime.flush(10.0)
-    assert [0, 19] == [
-        record.suppressed for record in caplog.records if getattr(record, "event", None) == "rollout.shadow.failed"
-    ]
+    for now, calls, told in (
+        (1000.0, 20, [0]),
+        (1059.9, 1, [0]),
+        (1060.0, 1, [0, 20]),
+        (1119.9, 2, [0, 20]),
+        (1120.0, 1, [0, 20, 2]),
+    ):
+        monkeypatch.setattr(log_events, "monotonic", lambda now=now: now)
+        for number in range(calls):
+            shadowed(f"u-{number}")
+        assert traced.runtime.flush(10.0)
+        assert told == [each.suppressed for each in caplog.records if getattr(each, "event", None) == "rollout.shadow.failed"]
 
 
 def test_beyond_a_number_of_kinds_further_ones_are_told_together(traced, caplog, monkeypatch):
