@@ -242,6 +242,19 @@ def test_a_covariate_that_does_not_vary_changes_nothing(constant):
     assert sums.difference("v2", "control", covariate=StratifiedBuckets(BUCKETS)) == sums.difference("v2", "control")
 
 
+@pytest.mark.parametrize("unit", [1e-13, 1e-3, 1e3, 1e13])
+def test_the_unit_of_a_covariate_changes_nothing(unit):
+    rng = np.random.default_rng(9)
+    weights = rng.poisson(20, (2, BUCKETS)) * 1.0
+    # The candidate varies so little that its variance is the least that the control's allows.
+    before, noise = rng.normal(0, 1, (2, BUCKETS)), rng.normal(0, 1, (2, BUCKETS))
+    sums = _sums((before + noise) * [[0.01], [1.0]], weights)
+    found = sums.difference("v2", "control", covariate=_sums(before, weights))
+    scaled = sums.difference("v2", "control", covariate=_sums(before * unit, weights))
+    assert found.std_error < 0.9 * sums.difference("v2", "control").std_error
+    assert (scaled.estimate, scaled.std_error, scaled.df) == pytest.approx((found.estimate, found.std_error, found.df), rel=1e-9)
+
+
 def test_a_covariate_equal_to_the_metric_explains_everything():
     sums, _ = _covaried(np.random.default_rng(8), 0.5)
     found = sums.difference("v2", "control", covariate=sums)
