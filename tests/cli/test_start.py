@@ -51,3 +51,18 @@ def test_the_help_lists_every_command_and_an_unknown_one_is_wrong_usage():
     assert [name for name in main.list_commands(context) if f"\n  {name} " not in text] == []
     result = CliRunner().invoke(main, ["reprot"])
     assert (result.exit_code, "No such command 'reprot'" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("audit", "--journal"),
+        ("disagreements", "--journal"),
+        ("status", "--store"),
+        ("history", "--store"),
+        ("abort", "--store"),
+    ],
+)
+def test_a_command_says_which_option_it_lacks(command, option):
+    result = CliRunner().invoke(main, [command, "m"], env={"ROLLOUT_JOURNAL": None, "ROLLOUT_STORE": None})
+    assert (2, True) == (result.exit_code, f"Missing option '{option}'" in result.stderr), result.stderr

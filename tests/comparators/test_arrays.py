@@ -264,6 +264,7 @@ MASKED = np.ma.array([[1.0, 2.0], [3.0, NAN]], mask=[[0, 1], [0, 0]])
         (MASKED, np.ma.array([[1.0, 9.0], [3.5, NAN]], mask=[[0, 1], [0, 0]]), "value", 0.25),
         (np.ma.array([1, 2]), np.ma.array([1, 4]), "value", 1.0),
         (np.ma.array(["a", "b"], mask=[0, 1]), np.ma.array(["a", "c"], mask=[0, 1]), None, 0.0),
+        (np.ma.array([1, 2], mask=[0, 1]), np.array(["a", "b"]), "type", 1.0),
         (np.ma.masked, np.ma.masked, None, 0.0),
         (np.ma.array([(1, 2.0)], dtype="i4,f8"), np.ma.array([(1, 3.0)], dtype="i4,f8"), "value", 1.0),
     ],

@@ -37,6 +37,13 @@ class Foretold(Coins):
         return list(orders[self._toss(len(orders))])
 
 
+def test_the_coins_of_a_seed_are_the_same_in_every_version():
+    coins = Coins(b"seed")
+    assert [[0, 1], [1, 0], [0, 1], [0, 1], [1, 0], [0, 1]] == [coins.order(2) for _ in range(6)]
+    assert [[0, 1, 2, 3], [0, 2, 3, 1], [1, 2, 3, 0]] == [coins.order(4) for _ in range(3)]
+    assert (2, [0.5785589392109353, 0.3971223887594574]) == (coins.below(10), coins.units(2))
+
+
 def all_pages(design, orders, k):
     """Every page that the coins can make, with its exact probability."""
     waiting = [[]]

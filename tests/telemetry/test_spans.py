@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import itertools
 import random
 import threading
@@ -220,6 +221,17 @@ def test_the_start_of_a_rollout_is_a_transition_from_nothing_told_once(traced):
         point.attributes["rollout.transition.action"]: point.value
         for point in traced.metrics()["rollout.transitions"].data.data_points
     }
+
+
+def test_a_rollout_starts_once_also_where_its_first_fact_is_a_change_or_its_own_start(traced):
+    for version in ("1", "2"):
+        canary = traced.model(lambda x: x, lambda x: x, Canary(["10%"]), version=version)
+        canary.rollout.abort()
+        # Without its function, another version may take its place.
+        del canary
+        gc.collect()
+    told = [span.attributes["rollout.transition.action"] for span in traced.finished() if span.name == "transition model"]
+    assert ["start", "abort", "start", "abort"] == told
 
 
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
