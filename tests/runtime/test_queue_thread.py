@@ -17,7 +17,9 @@ def release():
 
 def test_who_waits_for_room_leaves_the_processor_to_others(release):
     thread = QueueThread("rollout-test", lambda _: release.wait(10), failed=lambda *_: None, called=str)
+    assert thread.can_start()
     thread.put("blocks")
+    assert thread.can_start()
     threading.Timer(0.3, release.set).start()
     began, used = time.perf_counter(), time.thread_time()
     assert thread.wait_for_room(1)

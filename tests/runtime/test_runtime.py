@@ -1,7 +1,9 @@
 """The runtime: nothing starts before it must, nothing blocks, and what goes in comes out."""
 
 import asyncio
+import inspect
 import logging
+import re
 import threading
 import time
 
@@ -83,6 +85,15 @@ def test_the_environment_names_journal_and_key(tmp_path):
     assert (str(tmp_path), b"secret") == (runtime.journal, runtime.key)
     assert "secret" not in repr(runtime)
     assert (None, None) == (Runtime.from_environment({}).journal, Runtime.from_environment({}).key)
+
+
+def test_a_runtime_is_shown_by_its_settings_alone_and_without_its_key():
+    shown = repr(Runtime(journal="calls", key=b"secret", exit_deadline_s=0.5))
+    for _ in range(2):
+        # What is in parentheses belongs to a setting.
+        shown = re.sub(r"(?<!Runtime)\([^()]*\)", "", shown)
+    assert ["journal='calls'", "exit_deadline_s=0.5"] == re.findall(r"(?:journal|exit_deadline_s)=[^,]*", shown)
+    assert set(inspect.signature(Runtime).parameters) - {"key"} == set(re.findall(r"(\w+)=", shown))
 
 
 @pytest.mark.parametrize("key", ["", "x" * 65])

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 from opentelemetry import trace
@@ -19,6 +20,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from rollout_sdk import ABTest, Canary, Decision, Guardrail, Interleave, Shadow, Step, Telemetry, rollout
+from rollout_sdk.telemetry import attributes
 from rollout_sdk.telemetry.attributes import Versions
 
 
@@ -407,6 +409,14 @@ def test_a_namespace_is_the_flag_set_of_calls_and_evaluations(trace_with):
     traced.model(lambda x: x, lambda x: x)("u")
     route = traced.spans()["route model"]
     assert ["staging"] * 2 == [each.attributes["feature_flag.set.id"] for each in (route, route.events[0])]
+
+
+def test_versions_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr(attributes, "_MOST_VERSIONS", 3)
+    versions = Versions()
+    phases = [SimpleNamespace(fingerprint="f", name=f"{number}", all_shares={"control": 1.0}) for number in range(10)]
+    assert [Versions.of("f", phase.name, {"control": 1.0}) for phase in phases] == list(map(versions, phases))
+    assert len(versions._known) <= 3
 
 
 def test_the_version_changes_with_the_shares_and_is_the_same_in_every_process(traced):
