@@ -248,8 +248,9 @@ class Runtime:
 
     def register(self, controller: Steered, rollout: Rollout) -> None:
         """Register a rollout. Its facts are processed as long as they come, even after its function is gone."""
-        self.rollouts[controller.key] = controller
         self._delivery.register(rollout)
+        # Last: other threads look for controllers, and ask for the state of those that they find.
+        self.rollouts[controller.key] = controller
 
     def steer(self, controller: Steered) -> None:
         """Apply the control file to a rollout, if there is one, now and whenever it changes."""

@@ -12,7 +12,9 @@ import structlog
 from structlog.testing import capture_logs
 
 from rollout_sdk import ABTest, Canary, ConfigurationError, Runtime, Shadow, disable, enable, is_disabled, rollout
+from rollout_sdk.extending import controllers_of, state_of
 from rollout_sdk.journal import read_journal
+from rollout_sdk.recording.delivery import Delivery
 
 
 def test_importing_and_decorating_start_nothing_and_import_nothing_heavy(run_python):
@@ -85,6 +87,16 @@ def test_the_environment_names_journal_and_key(tmp_path):
     assert (str(tmp_path), b"secret") == (runtime.journal, runtime.key)
     assert "secret" not in repr(runtime)
     assert (None, None) == (Runtime.from_environment({}).journal, Runtime.from_environment({}).key)
+
+
+def test_a_rollout_is_found_only_once_its_state_is_known(monkeypatch):
+    """Observers in threads of other runtimes ask every rollout with a key for its state."""
+    runtime, found = Runtime(), []
+    register = Delivery.register
+    monkeypatch.setattr(Delivery, "register", lambda *args: (found.append(controllers_of("found")), register(*args)))
+    model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), key="found", runtime=runtime)(lambda x: x)
+    assert ([], [model.rollout]) == (found[0], controllers_of("found"))
+    assert state_of(model.rollout).status == "running"
 
 
 def test_a_runtime_is_shown_by_its_settings_alone_and_without_its_key():
