@@ -22,7 +22,19 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from server import serving
 
-from rollout_sdk import Canary, Guardrail, Judge, Judgement, Money, Runtime, ShadowLimits, Step, rollout
+from rollout_sdk import (
+    Canary,
+    Guardrail,
+    Judge,
+    Judgement,
+    Money,
+    Runtime,
+    ShadowLimits,
+    Step,
+    TransitionedEvent,
+    Verdict,
+    rollout,
+)
 from rollout_sdk.comparators import Disagreements, Equal, Fields, Ignore
 from rollout_sdk.journal import read_pairs
 
@@ -153,9 +165,24 @@ def audit(chat: Any, journal: str, labelled: set[str]) -> int:
     return len(pairs)
 
 
-def decided(port: int, candidate: Candidate, journal: str) -> tuple[str, str, list[Any]]:
+class Deciding:
+    """An observer that keeps the verdicts that moved a rollout, whether this program asked for them or the background did."""
+
+    name = "deciding"
+
+    def __init__(self) -> None:
+        self.verdicts: list[Verdict] = []
+
+    def rollout_transitioned(self, event: TransitionedEvent) -> None:
+        """Keep the verdict of a step, a promotion or a rollback."""
+        if event.evidence is not None:
+            self.verdicts.append(Verdict.from_dict(event.evidence))
+
+
+def decided(port: int, candidate: Candidate, journal: str) -> tuple[str, str, list[Verdict]]:
     """Serve calls until a candidate is promoted or rolled back; return its status, its step, and the verdicts that moved it."""
-    runtime = Runtime(journal=journal, shadows=ShadowLimits(max_jobs=2 * CHUNK, cpu_share=1.0, workers=4))
+    deciding, limits = Deciding(), ShadowLimits(max_jobs=2 * CHUNK, cpu_share=1.0, workers=4)
+    runtime = Runtime(journal=journal, shadows=limits, plugins=[deciding])
 
     def new(question: str) -> Answer:
         return complete(port, candidate.model, question)
@@ -186,24 +213,20 @@ def decided(port: int, candidate: Candidate, journal: str) -> tuple[str, str, li
         return complete(port, "plain-1", question)
 
     labelled: set[str] = set()
-    verdicts: list[Any] = []
     for number in range(MOST):
         chat(f"What is {number} plus {number * 7 % 100} ?")
         if number % CHUNK == CHUNK - 1:
             runtime.flush(60.0)
             audit(chat, journal, labelled)
-            before = chat.rollout.status().phase
-            verdict = chat.rollout.judge()
-            if chat.rollout.status().phase != before or chat.rollout.status().status == "rolled_back":
-                verdicts.append(verdict)
+            chat.rollout.judge()
             if chat.rollout.status().status in ("promoted", "rolled_back"):
                 break
     status = chat.rollout.status()
     runtime.close()
-    return status.status, status.phase, verdicts
+    return status.status, status.phase, deciding.verdicts
 
 
-def lines_of(verdict: Any) -> str:
+def lines_of(verdict: Verdict) -> str:
     """Break the lines of a verdict, so that they fit a terminal."""
     return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * 20) for line in str(verdict).splitlines())
 
