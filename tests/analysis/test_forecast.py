@@ -101,9 +101,9 @@ def days_to_pass(criterion, share, rng, longest):
 @pytest.mark.parametrize(
     ("criterion", "share"),
     [
-        pytest.param(Guardrail("error_rate", floor=0.0), 0.5, marks=pytest.mark.slow),
+        (Guardrail("error_rate", floor=0.0), 0.5),
         (Guardrail("error_rate", floor=0.2), 0.1),
-        pytest.param(Guardrail("latency_mean"), 0.5, marks=pytest.mark.slow),
+        (Guardrail("latency_mean"), 0.5),
         (Gate("click", mde=0.06), 0.5),
     ],
 )

@@ -195,7 +195,8 @@ def test_a_thread_that_began_before_a_patch_ends_in_peace(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", broken.append)
     thread = Thread(lambda: go.wait(10), "test")
     thread.start()
-    assert until(thread.is_alive)
+    # Python knows its ident a moment after it is alive.
+    assert until(lambda: thread._thread in list(threading._active.values()))
     (ident,) = [number for number, each in threading._active.items() if each is thread._thread]
     fake_gevent(monkeypatch)
     monkeypatch.setattr(threading, "get_ident", lambda: threads.native_ident() + (threads.native_ident() == ident))
