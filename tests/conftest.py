@@ -1,5 +1,6 @@
 """What tests share: a runtime whose events can be looked at, programs of their own, and figures for the documentation."""
 
+import contextvars
 import gc
 import json
 import os
@@ -38,6 +39,14 @@ def pytest_collection_finish():
     """What is there before the first test stays: the garbage collector need not look at all of it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item):
+    """A test that broke the context of its thread fails itself, and not one that looks at the context much later."""
+    yield
+    context = contextvars.copy_context()
+    assert len(context) == sum(1 for _ in context), f"{item.nodeid} changed the context in the middle of a change"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,12 +15,13 @@ import gc
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
 from opentelemetry import context as telemetry
 
-from rollout_sdk.concurrency.threads import native_ident
+from rollout_sdk.concurrency.threads import original
 
 __all__ = [
     "CallerContext",
@@ -42,50 +43,54 @@ class _Collected:
     """The collection under way: one at a time in a process, in the thread whose allocation began it.
 
     Attributes:
-        inside: Whether garbage is being collected, in any thread.
-        thread: The id of that thread.
-        calls: The calls under way in code that the collector runs, outermost first.
+        inside: True in a boolean context while garbage is being collected, in any thread.
     """
 
-    __slots__ = ("calls", "inside", "thread")
+    __slots__ = ("_calls", "_mine", "inside")
 
     def __init__(self) -> None:
-        self.inside = False
-        self.thread = 0
-        self.calls: tuple[Any, ...] = ()
+        self.inside: dict[str, object] = {}
+        self._calls: dict[str, tuple[Any, ...]] = {}
+        # In every thread, what identifies the last collection in it.
+        self._mine = original("_thread", "_local")()
 
     def here(self) -> bool:
         """Whether garbage is being collected in this thread."""
-        return self.inside and self.thread == native_ident()
+        return getattr(self._mine, _KEY, None) is self.inside.get(_KEY, self)
+
+    def calls(self) -> tuple[Any, ...]:
+        """Return the calls under way in code that the collector runs in this thread, outermost first."""
+        return self._calls.get(_KEY, ()) if self.here() else ()
+
+    def add(self, call: Any) -> None:
+        """Add a call that began in code that the collector runs in this thread."""
+        self._calls[_KEY] = (*self.calls(), call)
+
+    def watch(self) -> None:
+        """Notice when garbage is collected.
+
+        The collector's callbacks are C functions only. Within one in Python, handlers of pending signals would run, in the
+        middle of what the collection has interrupted, and those of the application change the context as they like. A callback
+        that is added later is not covered when it is told of the end.
+        """
+        gc.callbacks[:0] = [_at("start", partial(setattr, self._mine)), _at("start", self.inside.__setitem__)]
+        gc.callbacks += [_at("stop", self._calls.pop), _at("stop", self.inside.pop)]
 
 
+def _at(phase: str, act: Callable[[str, Any], Any]) -> Callable[[str, Any], None]:
+    """Return a callback for the collector that calls `act(_KEY, info)` in one phase, without a line in Python.
+
+    The collector calls it with the phase and a dict, which sets an attribute named after the phase: a property.
+    """
+    key: Any = type(f"_At{phase.title()}", (str,), {phase: property(fset=act)})(_KEY)
+    return key.__setattr__  # type: ignore[no-any-return]
+
+
+_KEY = "rollout_sdk_collection"
 collected = _Collected()
 
-
-def _watch() -> None:
-    """Notice when garbage is collected. The functions have all they need: they run until the very end."""
-    callbacks, collection, this_thread = gc.callbacks, collected, native_ident
-
-    def first(phase: str, _: dict[str, int]) -> None:
-        if phase != "start":
-            return
-        if callbacks[-1] is not last:
-            # A callback that was added since runs before the end of the collection, too.
-            callbacks.remove(last)
-            callbacks.append(last)
-        collection.thread, collection.calls = this_thread(), ()
-        collection.inside = True
-
-    def last(phase: str, _: dict[str, int]) -> None:
-        if phase == "stop":
-            collection.inside, collection.calls = False, ()
-
-    callbacks.insert(0, first)
-    callbacks.append(last)
-
-
 if sys.version_info < (3, 12):
-    _watch()
+    collected.watch()
 
 
 def alone(change: Callable[P, T], otherwise: Callable[P, U]) -> Callable[P, T | U]:

@@ -58,17 +58,13 @@ class Current(Protocol):
 current_call: ContextVar[Current | None] = ContextVar("rollout_sdk_call", default=None)
 
 
-def _set_inside(call: Current) -> None:
-    collected.calls = (*collected.calls, call)
-
-
 def _set_and_copy(call: Current) -> Context:
     current_call.set(call)
     return copy_context()
 
 
 def _copy_inside(call: Current) -> Context:
-    _set_inside(call)
+    collected.add(call)
     return copy_context()
 
 
@@ -76,7 +72,7 @@ def _stay(_: object) -> None:
     """Ignore a token that cannot be reset: the call is not in the context, or garbage is being collected."""
 
 
-set_call = alone_with(current_call.set, _set_inside)
+set_call = alone_with(current_call.set, collected.add)
 # Combined, because `alone` costs more than both steps together.
 set_call_and_copy = alone_with(_set_and_copy, _copy_inside)
 reset_call = alone(current_call.reset, _stay)
@@ -94,7 +90,7 @@ def current_decision() -> Decision | None:
     Works inside a model, in the caller after the call, and in a shadow (where it is the decision of the shadowed call).
     For a batch, use `controller.route(...)`, which returns the decision of every row.
     """
-    inside = collected.calls if collected.here() else ()
+    inside = collected.calls()
     call = inside[-1] if inside else current_call.get()
     return None if call is None else call.full_decision()
 

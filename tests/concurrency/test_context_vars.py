@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import sys
+import threading
 
 import pytest
 import structlog
@@ -47,6 +48,77 @@ def test_code_that_the_garbage_collector_runs_changes_nothing(protect):
     gc.collect()
     assert made[2:] == ["left out alone"]
     assert protected("later") == "changed later"
+
+
+def interrupting(act, times=1):
+    """A program that runs `act` at once with a signal pending; its handler notes where it interrupts, and runs `handle()`."""
+    return f"""
+import contextvars, gc, operator, signal
+from functools import partial
+from rollout_sdk import ABTest, Runtime, rollout
+
+runtime = Runtime()
+model = rollout(candidate=lambda x: x, strategy=ABTest(0.5), unit="x", key="k", runtime=runtime)(lambda x: x)
+model(0)
+variables = [contextvars.ContextVar(str(number)) for number in range(40)]
+interrupted = set()
+
+def handler(_, frame):
+    interrupted.add(frame.f_code.co_filename)
+    model(0)
+
+def at_once(act):
+    # Between calls that C makes, no handler runs: the signal comes in the second, and waits.
+    waits = [partial(signal.setitimer, signal.ITIMER_REAL, 0.0005), partial(sum, range(200_000))]
+    list(map(operator.call, [*waits, gc.enable, act]))
+    gc.disable()
+
+signal.signal(signal.SIGALRM, handler)
+gc.disable()
+for number in range({times}):
+    gc.collect()
+    gc.set_threshold(number % 7 + 1)
+    {act}
+context = contextvars.copy_context()
+print(interrupted == {{__file__}}, len(context) == sum(1 for _ in context))
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "times"), [("at_once(gc.collect)", 1), ("at_once(partial(variables[number % 40].set, [number]))", 200)]
+)
+def test_no_signal_handler_runs_while_garbage_is_collected_because_the_package_watches(act, times, run_python):
+    """It may change the context, by a call or in code of the application's, in the middle of what was interrupted."""
+    result = run_python(interrupting(act, times))
+    assert (0, "True True\n", "") == (result.returncode, result.stdout, result.stderr)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later interpreters need no protection")
+def test_a_collection_is_noticed_in_its_own_thread_only():
+    seen, collected_once, collecting = [], threading.Event(), threading.Event()
+
+    def look():
+        seen.append((bool(collected.inside), collected.here(), collected.calls()))
+
+    def elsewhere():
+        gc.collect()
+        collected_once.set()
+        assert collecting.wait(10.0)
+        look()
+
+    def inside():
+        collected.add("call")
+        look()
+        collecting.set()
+        thread.join(10.0)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    assert collected_once.wait(10.0)
+    Finalised(inside)
+    gc.collect()
+    look()
+    assert seen == [(True, True, ("call",)), (True, False, ()), (False, False, ())]
 
 
 @pytest.mark.parametrize("protect", [alone, alone_with])
