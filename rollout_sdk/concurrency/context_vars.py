@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextvars
 import gc
+import operator
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,50 +44,54 @@ class _Collected:
     """The collection under way: one at a time in a process, in the thread whose allocation began it.
 
     Attributes:
-        inside: True in a boolean context while garbage is being collected, in any thread.
+        inside: Not empty while garbage is being collected, in any thread.
     """
 
     __slots__ = ("_calls", "_mine", "inside")
 
     def __init__(self) -> None:
-        self.inside: dict[str, object] = {}
-        self._calls: dict[str, tuple[Any, ...]] = {}
-        # In every thread, what identifies the last collection in it.
+        self.inside: list[bool] = []
+        self._calls: list[Any] = []
         self._mine = original("_thread", "_local")()
 
     def here(self) -> bool:
         """Whether garbage is being collected in this thread."""
-        return getattr(self._mine, _KEY, None) is self.inside.get(_KEY, self)
+        return getattr(self._mine, "inside", False) is True
 
     def calls(self) -> tuple[Any, ...]:
         """Return the calls under way in code that the collector runs in this thread, outermost first."""
-        return self._calls.get(_KEY, ()) if self.here() else ()
+        return tuple(self._calls) if self.here() else ()
 
     def add(self, call: Any) -> None:
         """Add a call that began in code that the collector runs in this thread."""
-        self._calls[_KEY] = (*self.calls(), call)
+        self._calls.append(call)
 
     def watch(self) -> None:
-        """Notice when garbage is collected.
+        """Notice when garbage is collected, from before all other callbacks of the collector until after them."""
+        callbacks, set_here = gc.callbacks, partial(setattr, self._mine, "inside")
+        begins: list[Callable[[], Any]] = [self._calls.clear, partial(set_here, True), partial(self.inside.append, True)]
+        ends: list[Callable[[], Any]] = [self._calls.clear, self.inside.clear, partial(set_here, False)]
+        first, last = _when("start", begins), _when("stop", ends)
+        # Other callbacks may be added.
+        begins += [partial(callbacks.remove, first), partial(callbacks.insert, 0, first)]
+        begins += [partial(callbacks.remove, last), partial(callbacks.append, last)]
+        callbacks.insert(0, first)
+        callbacks.append(last)
 
-        The collector's callbacks are C functions only. Within one in Python, handlers of pending signals would run, in the
-        middle of what the collection has interrupted, and those of the application change the context as they like. A callback
-        that is added later is not covered when it is told of the end.
-        """
-        gc.callbacks[:0] = [_at("start", partial(setattr, self._mine)), _at("start", self.inside.__setitem__)]
-        gc.callbacks += [_at("stop", self._calls.pop), _at("stop", self.inside.pop)]
 
+def _when(phase: str, acts: list[Callable[[], Any]]) -> Callable[[str, Any], None]:
+    """Return a callback for the collector that calls functions of C in one phase, and runs no Python code.
 
-def _at(phase: str, act: Callable[[str, Any], Any]) -> Callable[[str, Any], None]:
-    """Return a callback for the collector that calls `act(_KEY, info)` in one phase, without a line in Python.
-
-    The collector calls it with the phase and a dict, which sets an attribute named after the phase: a property.
+    Within a Python function, handlers of pending signals would run, in the middle of what the collection has interrupted, and
+    those of the application change the context as they like. So: the collector calls `__setattr__` with the phase and a dict,
+    a property of that name forms a union with its object, and that iterates the object, which calls the functions.
     """
-    key: Any = type(f"_At{phase.title()}", (str,), {phase: property(fset=act)})(_KEY)
-    return key.__setattr__  # type: ignore[no-any-return]
+    union: Any = frozenset().union
+    names = {phase: property(fset=union), "__iter__": partial(map, operator.call, acts)}
+    called: Any = type("_Called", (), names)()
+    return called.__setattr__  # type: ignore[no-any-return]
 
 
-_KEY = "rollout_sdk_collection"
 collected = _Collected()
 
 if sys.version_info < (3, 12):

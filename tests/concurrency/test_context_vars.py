@@ -121,6 +121,27 @@ def test_a_collection_is_noticed_in_its_own_thread_only():
     assert seen == [(True, True, ("call",)), (True, False, ()), (False, False, ())]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="later interpreters need no protection")
+def test_callbacks_that_others_add_run_within_the_collection_too():
+    """Those of hypothesis and JAX, for example, are in Python, so signal handlers may run within them."""
+    seen = []
+
+    def look(phase, _):
+        seen.append((phase, collected.here()))
+
+    for place in (0, len(gc.callbacks)):
+        gc.callbacks.insert(place, look)
+        try:
+            # What is added at the front goes behind in the first.
+            gc.collect()
+            seen.clear()
+            gc.collect()
+        finally:
+            gc.callbacks.remove(look)
+        assert seen == [("start", True), ("stop", True)]
+    assert not collected.here()
+
+
 @pytest.mark.parametrize("protect", [alone, alone_with])
 def test_where_no_protection_is_needed_it_costs_nothing(monkeypatch, protect):
     monkeypatch.setattr(sys, "version_info", (3, 12))
