@@ -51,6 +51,8 @@ class ManagedRollout:
         blended: Names of the candidates that are blended in one answer; empty where each call has one variant.
         adding: Held while evidence is added or read; no call takes it.
         clock: How long the current step has lasted, by this process's clocks.
+        is_settled: Whether the store has its first state, or did not answer, and no other rollout has replaced it. Until then,
+            and afterwards, the background thread leaves it alone.
     """
 
     key: str
@@ -62,6 +64,7 @@ class ManagedRollout:
     claims: bool = False
     blended: tuple[str, ...] = ()
     pending_abort: tuple[str, str, str] | None = None
+    is_settled: bool = False
     announced: Announced = field(factory=Announced)
     adding: threading.Lock = field(factory=Lock)
     _sent: int = 0

@@ -79,6 +79,10 @@ class Reconciler:
             managed.adding = Lock()
             managed.announced.renew()
             managed.forget()
+            if not managed.is_settled:
+                # The thread that decorates it is not in this process.
+                managed.local_state.lose(lost=True)
+                managed.is_settled = True
         if self.rollouts and self._plane.is_shared and not self._closed:
             if not is_recent:
                 self.hold(_UNREAD)
@@ -119,6 +123,8 @@ class Reconciler:
             # The state is unknown, and may be aborted: the control is always safe.
             managed.local_state.lose(lost=True)
             (self._plane.failed if isinstance(error, StoreError) else self._plane.failed_of(managed.key))(STORE, error)
+        finally:
+            managed.is_settled = True
         if self._plane.is_shared:
             self.start()
 
@@ -140,12 +146,19 @@ class Reconciler:
             self._unanswered = (monotonic(), str(error)) if is_slow else None
             raise
 
+    def leave_alone(self, key: str) -> None:
+        """Leave a rollout's state to its replacement: what is not current in this process must not go to the store."""
+        self.rollouts[key].is_settled = False
+
     def replace(self, managed: ManagedRollout, after: RolloutState) -> None:
         """Restart a rollout that was decorated again with other settings."""
         self.rollouts[managed.key] = managed
         managed.claims = self._plane.is_shared
-        self._sync.restart(managed, after, self.store.within(OPERATOR_WAIT_S))
-        managed.forget()
+        try:
+            self._sync.restart(managed, after, self.store.within(OPERATOR_WAIT_S))
+            managed.forget()
+        finally:
+            managed.is_settled = True
 
     def start(self) -> None:
         """Start the thread unless it runs already."""
@@ -173,15 +186,18 @@ class Reconciler:
         if is_due:
             self._last_judged_s = monotonic()
             self._guarded(self._judging.publish_remote_outcomes, self._plane.failed)
-        for managed in list(self.rollouts.values()):
+        for managed in self._settled():
             self._guarded(partial(self._look_and_judge, managed, judging=is_due), self._plane.failed_of(managed.key))
         if self._plane.is_shared and not self._closed:
             self.announce_presence()
 
+    def _settled(self) -> list[ManagedRollout]:
+        return [managed for managed in list(self.rollouts.values()) if managed.is_settled]
+
     def announce_presence(self) -> None:
         """Announce which rollouts this process serves, for a bounded time, so that operators' changes come first."""
         until_s = monotonic() + _ANNOUNCING_S
-        for managed in self._presence.due(self.rollouts.values()):
+        for managed in self._presence.due(self._settled()):
             self._guarded(partial(self._presence.announce, managed, self.now_s), self._plane.failed_of(managed.key))
             if monotonic() > until_s:
                 return

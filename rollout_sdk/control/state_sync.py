@@ -188,6 +188,9 @@ class StateSync:
     def _put_back(self, managed: ManagedRollout, stored: Stored | None, before: RolloutState) -> None:
         """Write the known state to a store that was emptied, or restored from a backup."""
         known, expected = managed.state, None if stored is None else stored.revision
+        if not managed.is_settled:
+            # It was decorated again meanwhile: the known state may be the end of this one, in this process.
+            return
         state = evolve(known, revision=max(known.revision, -1 if expected is None else expected) + 1)
         # Another process may be faster: the next look finds its revision, which is as good.
         now_s = self._plane.now_s

@@ -108,6 +108,7 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
             reconciler.take(managed)
             return
         # Functions of the replaced rollout answer with their control from now on.
+        reconciler.leave_alone(self.key)
         with known.changing:
             before = known.state
             known.enter(before.abort())

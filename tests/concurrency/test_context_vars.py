@@ -85,7 +85,7 @@ print(interrupted == {{__file__}}, len(context) == sum(1 for _ in context))
 
 
 @pytest.mark.parametrize(
-    ("act", "times"), [("at_once(gc.collect)", 1), ("at_once(partial(variables[number % 40].set, [number]))", 200)]
+    ("act", "times"), [("at_once(gc.collect)", 1), ("at_once(partial(variables[number % 40].set, [number]))", 35)]
 )
 def test_no_signal_handler_runs_while_garbage_is_collected_because_the_package_watches(act, times, run_python):
     """It may change the context, by a call or in code of the application's, in the middle of what was interrupted."""
