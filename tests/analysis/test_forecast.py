@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+from attrs import evolve
 from scipy.stats import norm, poisson
 
 from rollout_sdk import ConfigurationError, Gate, Guardrail, Step
@@ -67,6 +68,8 @@ def test_chances_are_known_between_their_days_unless_they_come_in_steps():
 # Against the judge -----------------------------------------------------------------------------------------------------------
 
 TRAFFIC = Traffic(units_per_day=10_000, error_rate=0.05, means={"click": (0.3, math.sqrt(0.21))}, latency_spread=0.7)
+# The judge adds up each minute: as many units in fewer minutes take less time to simulate.
+SIMULATED = evolve(TRAFFIC, units_per_day=100_000)
 
 
 def days_to_pass(criterion, share, rng, longest):
@@ -76,22 +79,22 @@ def days_to_pass(criterion, share, rng, longest):
     criteria = Criteria(steps=[step], **({"gates": [criterion], "guardrails": []} if is_gate else {"guardrails": [criterion]}))
     evidence, units, look = Evidence(criteria.all), 0, 200
     situation = Situation(rollout="m", phase="0", revision=0, control="control", candidates=("v2",), step=step, entered_s=0.0)
-    while units < longest * TRAFFIC.units_per_day:
+    while units < longest * SIMULATED.units_per_day:
         for _ in range(look - units):
             units += 1
             arm, cell, bucket = ("v2" if rng.random() < share else "control"), rng.getrandbits(32), rng.getrandbits(9)
             evidence.add_call(
                 "0", arm, {"control": 1 - share, "v2": share}, cell, bucket,
-                failed=not is_gate and rng.random() < TRAFFIC.error_rate,
-                duration_s=math.exp(rng.gauss(-2, TRAFFIC.latency_spread)), time_s=units * 8.64,
+                failed=not is_gate and rng.random() < SIMULATED.error_rate,
+                duration_s=math.exp(rng.gauss(-2, SIMULATED.latency_spread)), time_s=units * 0.864,
             )  # fmt: skip
             if is_gate and rng.random() < 0.3 + criterion.mde * (arm == "v2"):
                 evidence.add_outcome(
                     "click", 1.0, decision=str(units), phase_name="0", arm=arm, bucket=bucket, decided_s=0.0, time_s=0.0
                 )
-        verdict = judge(evidence, criteria, situation, units * 8.64)
+        verdict = judge(evidence, criteria, situation, units * 0.864)
         if verdict.outcome == "PASS":
-            return units / TRAFFIC.units_per_day
+            return units / SIMULATED.units_per_day
         if verdict.outcome in ("FAIL", "FUTILE"):
             return math.inf
         look = math.ceil(units * 1.05)
@@ -109,13 +112,13 @@ def days_to_pass(criterion, share, rng, longest):
 )
 def test_the_judge_passes_when_the_forecast_says_as_often_as_it_says(criterion, share):
     """Of simulated canaries, about a half has passed by the time for 50 %, and about 80 % by the time for 80 %."""
-    wait = Wait.of(criterion, Criteria(steps=[share]), TRAFFIC, (1 - share, share))
+    wait = Wait.of(criterion, Criteria(steps=[share]), SIMULATED, (1 - share, share))
     chances, runs, rng = wait.passing(), 60, random.Random(5)
     criteria = Criteria(
         steps=[Step(share, min_units=0, min_time=0)],
         **({"gates": [criterion], "guardrails": []} if isinstance(criterion, Gate) else {"guardrails": [criterion]}),
     )
-    step = forecast(criteria, TRAFFIC).steps[0]
+    step = forecast(criteria, SIMULATED).steps[0]
     assert [0.5, 0.8] == pytest.approx([chances.at(step.days_50), chances.at(step.days_80)], abs=0.12)
     days = [days_to_pass(criterion, share, rng, 1.01 * step.days_80) for _ in range(runs)]
     for expected, limit in ((chances.at(step.days_50), step.days_50), (chances.at(step.days_80), step.days_80)):
@@ -215,7 +218,7 @@ def test_each_threshold_is_forecast_at_its_own_rate():
 def test_errors_until_a_rollback_are_about_those_of_simulated_canaries():
     criterion = Guardrail("error_rate", floor=0.0)
     criteria = Criteria(steps=[Step("50%", min_units=0, min_time=0)], guardrails=[criterion])
-    expected = forecast(criteria, TRAFFIC).steps[0].errors_seen
+    expected = forecast(criteria, SIMULATED).steps[0].errors_seen
     situation = Situation(
         rollout="m", phase="0", revision=0, control="control", candidates=("v2",), step=criteria.steps[0], entered_s=0.0
     )
@@ -225,13 +228,13 @@ def test_errors_until_a_rollback_are_about_those_of_simulated_canaries():
             rng, evidence, units, errors = random.Random(seed), Evidence(criteria.all), 0, 0
             while True:
                 arm = "v2" if rng.random() < 0.5 else "control"
-                failed = rng.random() < TRAFFIC.error_rate * (ratio if arm == "v2" else 1.0)
+                failed = rng.random() < SIMULATED.error_rate * (ratio if arm == "v2" else 1.0)
                 cell, units = rng.getrandbits(32), units + 1
                 evidence.add_call(
-                    "0", arm, {"control": 0.5, "v2": 0.5}, cell, cell % 512, failed=failed, duration_s=0.1, time_s=units * 90.0
+                    "0", arm, {"control": 0.5, "v2": 0.5}, cell, cell % 512, failed=failed, duration_s=0.1, time_s=units * 9.0
                 )
                 errors += failed and arm == "v2"
-                if failed and judge(evidence, criteria, situation, units * 90.0).outcome == "FAIL":
+                if failed and judge(evidence, criteria, situation, units * 9.0).outcome == "FAIL":
                     break
             seen.append(errors)
         assert expected[ratio] == pytest.approx(sorted(seen)[7], rel=0.4)

@@ -39,6 +39,23 @@ def test_merging_is_the_same_as_adding_everything_in_one_place(rows, others):
     assert merged == _filled(rows + others)
 
 
+@pytest.mark.parametrize("used", [0, 1, 100, 171, 172, 300, 512])
+def test_a_merge_adds_few_buckets_as_it_adds_many(used):
+    """Few buckets are added one by one; values may have no weight, as of outcomes, and weights no value."""
+    rng = random.Random(used)
+    sums, added = StratifiedBuckets(), StratifiedBuckets()
+    for bucket in range(0, 512, 3):
+        sums.add("0", "v2", bucket, rng.random(), 1.0)
+    for bucket in rng.sample(range(512), used):
+        added.add("0", "v2", bucket, rng.choice([0.0, -0.5, 2.0]), rng.choice([0.0, 1.0]))
+    before = [list(column) for column in sums.cell("0", "v2")]
+    theirs = [list(column) for column in added.cell("0", "v2")]
+    sums.merge(added)
+    for found, mine, others in zip(sums.cell("0", "v2"), before, theirs, strict=True):
+        assert list(found) == [one + other for one, other in zip(mine, others, strict=True)]
+    assert [list(column) for column in added.cell("0", "v2")] == theirs
+
+
 @given(ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.permutations(rows))))
 def test_the_order_of_arrival_does_not_matter(orders):
     rows, shuffled = orders
