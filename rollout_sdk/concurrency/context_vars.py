@@ -11,12 +11,11 @@ thread changes no context but copies of its own.
 from __future__ import annotations
 
 import contextvars
+import dis
 import gc
-import operator
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -44,14 +43,14 @@ class _Collected:
     """The collection under way: one at a time in a process, in the thread whose allocation began it.
 
     Attributes:
-        inside: Not empty while garbage is being collected, in any thread.
+        inside: Whether garbage is being collected, in any thread.
     """
 
     __slots__ = ("_calls", "_mine", "inside")
 
     def __init__(self) -> None:
-        self.inside: list[bool] = []
-        self._calls: list[Any] = []
+        self.inside = False
+        self._calls: tuple[Any, ...] = ()
         self._mine = original("_thread", "_local")()
 
     def here(self) -> bool:
@@ -60,41 +59,66 @@ class _Collected:
 
     def calls(self) -> tuple[Any, ...]:
         """Return the calls under way in code that the collector runs in this thread, outermost first."""
-        return tuple(self._calls) if self.here() else ()
+        return self._calls if self.here() else ()
 
     def add(self, call: Any) -> None:
         """Add a call that began in code that the collector runs in this thread."""
-        self._calls.append(call)
+        self._calls = (*self._calls, call)
 
     def watch(self) -> None:
         """Notice when garbage is collected, from before all other callbacks of the collector until after them."""
-        callbacks, set_here = gc.callbacks, partial(setattr, self._mine, "inside")
-        begins: list[Callable[[], Any]] = [self._calls.clear, partial(set_here, True), partial(self.inside.append, True)]
-        ends: list[Callable[[], Any]] = [self._calls.clear, self.inside.clear, partial(set_here, False)]
-        first, last = _when("start", begins), _when("stop", ends)
-        # Other callbacks may be added.
-        begins += [partial(callbacks.remove, first), partial(callbacks.insert, 0, first)]
-        begins += [partial(callbacks.remove, last), partial(callbacks.append, last)]
-        callbacks.insert(0, first)
-        callbacks.append(last)
+        callbacks, mine = gc.callbacks, self._mine
+
+        is_start = {"start": True, "stop": False}
+
+        # Both make no calls in a usual collection: see _without_handlers.
+        def first(phase: str, _: dict[str, int]) -> None:
+            if is_start[phase]:
+                try:
+                    mine.inside = self.inside = True
+                    self._calls = ()
+                    if callbacks[0] is not first or callbacks[-1] is not last:
+                        surround()
+                # At the last level of recursion, code that is collected cannot call `ContextVar.set` either.
+                except RecursionError:
+                    pass
+
+        def last(phase: str, _: dict[str, int]) -> None:
+            if self.inside and not is_start[phase]:
+                # What it frees may run code: the flags come last.
+                self._calls = ()
+                self.inside = mine.inside = False
+
+        def surround() -> None:
+            """Take both ends again: other callbacks were added."""
+            for callback in (first, last):
+                if callback in callbacks:
+                    callbacks.remove(callback)
+            callbacks.insert(0, first)
+            callbacks.append(last)
+
+        _without_handlers(first)
+        _without_handlers(last)
+        surround()
 
 
-def _when(phase: str, acts: list[Callable[[], Any]]) -> Callable[[str, Any], None]:
-    """Return a callback for the collector that calls functions of C in one phase, and runs no Python code.
+def _without_handlers(function: Callable[..., None]) -> None:
+    """Have no signal handler run within a function, as long as it makes no call: for CPython 3.11.
 
-    Within a Python function, handlers of pending signals would run, in the middle of what the collection has interrupted, and
-    those of the application change the context as they like. So: the collector calls `__setattr__` with the phase and a dict,
-    a property of that name forms a union with its object, and that iterates the object, which calls the functions.
+    A handler would run in the middle of what the collection has interrupted, and handlers of the application change the context
+    as they like. A function runs those of pending signals where it begins, at its RESUME 0, and after each call. A RESUME 3, by
+    which a coroutine continues after an `await`, does the same but for the handlers.
     """
-    union: Any = frozenset().union
-    names = {phase: property(fset=union), "__iter__": partial(map, operator.call, acts)}
-    called: Any = type("_Called", (), names)()
-    return called.__setattr__  # type: ignore[no-any-return]
+    code = function.__code__
+    [begin] = [each.offset for each in dis.get_instructions(code) if (each.opname, each.arg) == ("RESUME", 0)]
+    raw = bytearray(code.co_code)
+    raw[begin + 1] = 3
+    function.__code__ = code.replace(co_code=bytes(raw))
 
 
 collected = _Collected()
 
-if sys.version_info < (3, 12):
+if sys.version_info < (3, 12) and sys.implementation.name == "cpython":
     collected.watch()
 
 

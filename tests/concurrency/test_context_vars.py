@@ -93,6 +93,37 @@ def test_no_signal_handler_runs_while_garbage_is_collected_because_the_package_w
     assert (0, "True True\n", "") == (result.returncode, result.stdout, result.stderr)
 
 
+def test_a_collection_at_the_last_level_of_recursion_prints_nothing(run_python):
+    """The collector's callbacks are called there, too, and have as good as no levels left."""
+    result = run_python("""
+        import gc, random, sys
+        from rollout_sdk import Runtime
+        from rollout_sdk.concurrency.context_vars import collected
+
+        Runtime()
+        failed, collections = [], []
+        sys.unraisablehook = failed.append
+        gc.callbacks.append(lambda phase, info: collections.append(phase))
+        gc.collect()
+        gc.freeze()
+
+        def deep(level):
+            made = [level]
+            return deep(level + 1)
+
+        rng = random.Random(1)
+        for _ in range(500):
+            gc.set_threshold(rng.randrange(20, 400))
+            try:
+                deep(0)
+            except RecursionError:
+                pass
+        of_package = {each.object for each in failed if each.object.__module__ != "__main__"}
+        print(of_package, len(collections) > 1_000, collected.inside)
+    """)
+    assert (0, "set() True False\n", "") == (result.returncode, result.stdout, result.stderr)
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="later interpreters need no protection")
 def test_a_collection_is_noticed_in_its_own_thread_only():
     seen, collected_once, collecting = [], threading.Event(), threading.Event()
