@@ -656,6 +656,8 @@ def test_no_step_passes_on_what_was_not_measured(runtime, share, whose):
     for number in range(3_000):
         model(str(number))
         measured(str(number))
+        # On a busy machine, so many calls at once would be too many to keep all.
+        assert number % 500 or runtime.flush(10.0)
     assert runtime.flush(10.0)
     assert "PASS" == measured.rollout.judge().outcome
     verdict = model.rollout.judge()
