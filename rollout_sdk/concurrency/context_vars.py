@@ -69,22 +69,21 @@ class _Collected:
         """Notice when garbage is collected, from before all other callbacks of the collector until after them."""
         callbacks, mine = gc.callbacks, self._mine
 
-        is_start = {"start": True, "stop": False}
-
         # Both make no calls in a usual collection: see _without_handlers.
         def first(phase: str, _: dict[str, int]) -> None:
-            if is_start[phase]:
-                try:
+            try:
+                if phase == "start":
                     mine.inside = self.inside = True
                     self._calls = ()
                     if callbacks[0] is not first or callbacks[-1] is not last:
                         surround()
-                # At the last level of recursion, code that is collected cannot call `ContextVar.set` either.
-                except RecursionError:
-                    pass
+            # At the last level of recursion, even a comparison fails; but code that is collected there cannot call
+            # `ContextVar.set` either, so that nothing need be noticed.
+            except RecursionError:
+                pass
 
         def last(phase: str, _: dict[str, int]) -> None:
-            if self.inside and not is_start[phase]:
+            if self.inside and phase == "stop":
                 # What it frees may run code: the flags come last.
                 self._calls = ()
                 self.inside = mine.inside = False

@@ -51,8 +51,8 @@ class ManagedRollout:
         blended: Names of the candidates that are blended in one answer; empty where each call has one variant.
         adding: Held while evidence is added or read; no call takes it.
         clock: How long the current step has lasted, by this process's clocks.
-        is_settled: Whether the store has its first state, or did not answer, and no other rollout has replaced it. Until then,
-            and afterwards, the background thread leaves it alone.
+        is_settled: Whether the background thread may read and write its state: not while its function is being decorated, and
+            no more once another rollout replaces it.
     """
 
     key: str

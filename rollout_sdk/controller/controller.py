@@ -107,8 +107,8 @@ class RolloutController(Operated, Shown, Generic[P, R_co]):
         if known is None or not known.controllers:
             reconciler.take(managed)
             return
-        # Functions of the replaced rollout answer with their control from now on.
         reconciler.leave_alone(self.key)
+        # Functions of the replaced rollout answer with their control from now on.
         with known.changing:
             before = known.state
             known.enter(before.abort())

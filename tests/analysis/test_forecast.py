@@ -70,6 +70,7 @@ def test_chances_are_known_between_their_days_unless_they_come_in_steps():
 TRAFFIC = Traffic(units_per_day=10_000, error_rate=0.05, means={"click": (0.3, math.sqrt(0.21))}, latency_spread=0.7)
 # The judge adds up each minute: as many units in fewer minutes take less time to simulate.
 SIMULATED = evolve(TRAFFIC, units_per_day=100_000)
+EVERY_S = 86_400 / SIMULATED.units_per_day
 
 
 def days_to_pass(criterion, share, rng, longest):
@@ -86,13 +87,13 @@ def days_to_pass(criterion, share, rng, longest):
             evidence.add_call(
                 "0", arm, {"control": 1 - share, "v2": share}, cell, bucket,
                 failed=not is_gate and rng.random() < SIMULATED.error_rate,
-                duration_s=math.exp(rng.gauss(-2, SIMULATED.latency_spread)), time_s=units * 0.864,
+                duration_s=math.exp(rng.gauss(-2, SIMULATED.latency_spread)), time_s=units * EVERY_S,
             )  # fmt: skip
             if is_gate and rng.random() < 0.3 + criterion.mde * (arm == "v2"):
                 evidence.add_outcome(
                     "click", 1.0, decision=str(units), phase_name="0", arm=arm, bucket=bucket, decided_s=0.0, time_s=0.0
                 )
-        verdict = judge(evidence, criteria, situation, units * 0.864)
+        verdict = judge(evidence, criteria, situation, units * EVERY_S)
         if verdict.outcome == "PASS":
             return units / SIMULATED.units_per_day
         if verdict.outcome in ("FAIL", "FUTILE"):

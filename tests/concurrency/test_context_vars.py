@@ -51,7 +51,7 @@ def test_code_that_the_garbage_collector_runs_changes_nothing(protect):
 
 
 def interrupting(act, times=1):
-    """A program that runs `act` at once with a signal pending; its handler notes where it interrupts, and runs `handle()`."""
+    """A program that runs `act` at once with a signal pending; its handler notes where it interrupts, and calls a model."""
     return f"""
 import contextvars, gc, operator, signal
 from functools import partial

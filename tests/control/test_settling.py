@@ -67,7 +67,7 @@ def decorate(runtime, key="model", share="20%"):
 
 
 def what_happened(runtime, key="model"):
-    """The history of a rollout, with nothing meanwhile."""
+    """The actions in the history of a rollout, and their reasons."""
     return [(record["action"], record["reason"]) for record in runtime.store.history(key)]
 
 
@@ -91,22 +91,22 @@ def test_a_rollout_that_is_decorated_again_with_other_settings_is_neither_lost_n
     assert {} == runtime.faults
 
 
-@pytest.mark.parametrize("first", ["20%", "30%"])
-def test_a_look_that_has_begun_before_another_decoration_ends_without_a_trace(first, runtime):
+@pytest.mark.parametrize("share", ["20%", "30%"])
+def test_a_look_that_has_begun_before_another_decoration_ends_without_a_trace(share, runtime):
     old, made = decorate(runtime), []
 
     def again():
         runtime.reconciler.store.meanwhile = None
         if not made:
-            made.append(decorate(runtime, share=first))
+            made.append(decorate(runtime, share=share))
 
     runtime.reconciler.store.meanwhile = again
     runtime.reconciler._watch()
     runtime.reconciler._watch()
     [new] = made
     assert {} == runtime.faults
-    assert ({"old", "new"} if first == "20%" else {"old"}) == {old(f"user-{user}") for user in range(100)}
-    assert [action for action, _ in what_happened(runtime)] == ["start"] * (1 if first == "20%" else 2)
+    assert ({"old", "new"} if share == "20%" else {"old"}) == {old(f"user-{user}") for user in range(100)}
+    assert [action for action, _ in what_happened(runtime)] == ["start"] * (1 if share == "20%" else 2)
     assert {"old", "new"} == {new(f"user-{user}") for user in range(100)}
 
 
